@@ -1,0 +1,205 @@
+"""What an operator can ask for, as frozen structs: the YAML keys are these names in camelCase.
+
+One definition serves the decoder, the JSON schema and the docs. Each default is what most meshes
+want; each docstring or comment says the unit and why.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+Duration = Annotated[str, Meta(pattern=r"^[0-9]+([.][0-9]+)?(ms|s|m|h|d)$")]
+"""A length of time with its unit: `500ms`, `30s`, `5m`, `24h`, `7d`."""
+
+Mode = Annotated[str, Meta(pattern=r"^0?[0-7]{3}$")]
+"""Permission bits in octal, quoted because YAML reads a bare 0640 as a number: `"0640"`."""
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(duration: str) -> float:
+    """Return the length of a `Duration` in seconds."""
+    number = duration.rstrip("dhms")
+    return float(number) * _SECONDS[duration[len(number) :]]
+
+
+def permissions(mode: str) -> int:
+    """Return the permission bits of a `Mode`."""
+    return int(mode, 8)
+
+
+Text = Annotated[str, Meta(min_length=1)]
+
+SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a path
+
+
+class _Model(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True
+):
+    """A part of the configuration; unknown keys are faults, so a typo is never ignored."""
+
+
+class KubernetesAuth(_Model, tag_field="method", tag="kubernetes"):
+    """Log in with the pod's service-account token, which Vault asks the cluster about."""
+
+    role: Text
+    mount: Text = "kubernetes"
+    token_file: Text = SERVICE_ACCOUNT_TOKEN
+
+
+class JwtAuth(_Model, tag_field="method", tag="jwt"):
+    """Log in with the pod's service-account token, which Vault checks against the issuer's keys."""
+
+    role: Text
+    mount: Text = "jwt"
+    token_file: Text = SERVICE_ACCOUNT_TOKEN
+
+
+class AppRoleAuth(_Model, tag_field="method", tag="approle"):
+    """Log in with a role id and a secret id, each from a file."""
+
+    role_id_file: Text
+    secret_id_file: Text
+    mount: Text = "approle"
+    # The file holds a wrapping token; it is unwrapped once, and the secret id stays in memory.
+    secret_id_wrapped: bool = False
+
+
+class CertAuth(_Model, tag_field="method", tag="cert"):
+    """Log in with a TLS client certificate."""
+
+    cert_file: Text
+    key_file: Text
+    mount: Text = "cert"
+    # Without a role, Vault tries every certificate role of the mount.
+    role: str = ""
+
+
+class TokenAuth(_Model, tag_field="method", tag="token"):
+    """Use a token as it is, from a file (read afresh when refused) or from VAULT_TOKEN."""
+
+    token_file: str = ""
+
+
+Auth = KubernetesAuth | JwtAuth | AppRoleAuth | CertAuth | TokenAuth
+
+
+class VaultConfig(_Model):
+    """The server that all `vaultKV` sources of this agent read from, with one login for all."""
+
+    address: Text
+    auth: Auth
+    namespace: str = ""
+    # PEM file of the CA that signed the server's certificate; else the system's, or
+    # REQUESTS_CA_BUNDLE.
+    ca_file: str = ""
+    # http:// sends tokens and keys in the clear; without this it is taken for loopback only.
+    plain_http: bool = False
+    connect_timeout: Duration = "3s"
+    # A request's whole time, enforced while a body drips; keep it under the pod's
+    # terminationGracePeriodSeconds, because a stop waits for the request in flight.
+    request_timeout: Duration = "10s"
+
+
+class CaFields(_Model):
+    """The names that a store uses for the parts of a CA."""
+
+    private_key: Text = "ca_key"
+    certificate: Text = "ca_cert"
+    chain: Text = "cert_chain"
+    roots: Text = "root_cert"
+    # Read where it exists.
+    crls: Text = "ca_crl"
+
+
+class VaultKVSource(_Model):
+    """A secret of Vault's key-value engine that holds all parts."""
+
+    mount: Text
+    path: Text
+    # Found out from the server when not given.
+    kv_version: Literal[1, 2] | UnsetType = UNSET
+    fields: CaFields = CaFields()
+
+
+class FilesSource(_Model):
+    """A directory that holds the parts under the names that istiod reads."""
+
+    directory: Text
+
+
+class SourceConfig(_Model):
+    """Where a bundle comes from: exactly one of these."""
+
+    vault_kv: VaultKVSource | UnsetType = field(default=UNSET, name="vaultKV")
+    files: FilesSource | UnsetType = UNSET
+
+
+class OutputConfig(_Model):
+    """Where a bundle goes."""
+
+    directory: Text
+    layout: Literal["istiod"] = "istiod"
+    # istiod runs as the agent's own user; a reader with another user of the same group needs 0640.
+    key_mode: Mode = "0600"
+    mode: Mode = "0644"
+
+
+class BundleConfig(_Model):
+    """One set of material: from where, to where."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=63)]
+    source: SourceConfig
+    output: OutputConfig
+    kind: Literal["ca"] = "ca"
+    # `init` fails, and `/readyz` says no, while a required bundle is not published.
+    required: bool = True
+
+
+class RefreshConfig(_Model):
+    """How often the store is asked: one small request a bundle each time."""
+
+    interval: Duration = "30s"
+
+
+class InitConfig(_Model):
+    """How long `init` tries before it fails the pod."""
+
+    deadline: Duration = "5m"
+
+
+class ServerConfig(_Model):
+    """Where `run` answers `/livez`, `/readyz` and `/metrics`; `""` switches it off."""
+
+    address: str = ":9089"
+
+
+class LogConfig(_Model):
+    """What the log looks like."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(_Model):
+    """All that an operator can ask for."""
+
+    bundles: Annotated[tuple[BundleConfig, ...], Meta(min_length=1)]
+    vault: VaultConfig | UnsetType = UNSET
+    refresh: RefreshConfig = RefreshConfig()
+    init: InitConfig = InitConfig()
+    server: ServerConfig = ServerConfig()
+    log: LogConfig = LogConfig()
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of the configuration file."""
+    import msgspec  # noqa: PLC0415 - the schema's machinery is not for the agent's start
+
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "certagent configuration",
+        **msgspec.json.schema(Config),
+    }

@@ -1,0 +1,56 @@
+"""What the agent tells about itself.
+
+The loop replaces one frozen `AgentStatus` by the next; probes and metrics only read it. So nothing
+is locked, and what a scrape sees is always one moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BundleStatus:
+    """One bundle: what is published, since when, and what was refused.
+
+    `ready`: a whole set that verified is in the output directory. `not_after` is by part:
+    `certificate`, `chain`, `roots` (the earliest of each). `root_set` is the SHA-256 of the published
+    roots (hex). `fault` is the exception's class name of the last pass, or empty when it succeeded.
+    """
+
+    name: str
+    required: bool = True
+    ready: bool = False
+    phase: str = "hold"
+    version: str = ""
+    root_set: str = ""
+    not_after: Mapping[str, datetime] = field(default_factory=dict)
+    last_success: datetime | None = None
+    published: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """All bundles of one process, and its dealings with their stores.
+
+    `turned_at` is the monotonic time (seconds) of the loop's last turn, `turn_due_within` how long
+    the next one may take, in seconds. `requests` and `logins` are by store and outcome.
+    """
+
+    bundles: tuple[BundleStatus, ...]
+    turned_at: float
+    turn_due_within: float
+    requests: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    logins: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every required bundle stands published."""
+        return all(bundle.ready for bundle in self.bundles if bundle.required)

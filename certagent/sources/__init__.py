@@ -1,0 +1,65 @@
+"""Where material comes from.
+
+A source yields revisions, newest first and lazily: reading one more costs a request, so the caller
+stops as soon as it has seen enough. A store without history (KV v1, a directory) yields one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from certagent.material.raw import RawBundle
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One version of a set in its store.
+
+    `version` names it within its source for ever: the number of a KV v2 version, or
+    `sha256:<12 hex digits>` of the content where the store counts nothing. `created_at` is the
+    store's own time (aware, UTC) where it tells one. `withdrawn` is empty, or says how the version
+    was taken back (`deleted at …`, `destroyed`): such a revision has no material.
+    """
+
+    version: str
+    created_at: datetime | None
+    load: Callable[[], RawBundle] = field(repr=False)
+    """The parts as the store holds them. Raises what `Source.revisions` raises, and
+    `MaterialRefused` where a part is missing, empty, too large or not text."""
+    withdrawn: str = ""
+
+
+class Source(Protocol):
+    """A store that holds one set.
+
+    `name` is how operators write it: `vault:<mount>/<path>`, `file:<directory>`.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def revisions(self) -> Iterator[Revision]:
+        """Yield the revisions, newest first, each read from the store when it is asked for.
+
+        Raises `SecretNotFound`, `AccessDenied` or `SourceUnavailable`.
+        """
+        ...
+
+
+class Connection(Protocol):
+    """What the sources of one store share: its login, and the count of what was asked of it."""
+
+    requests: Counter[str]
+    """By outcome: `ok`, `denied`, `missing`, `unavailable`, `limited`."""
+    logins: Counter[str]
+    """By outcome, the same words."""
+
+    def close(self) -> None:
+        """Give back what was taken: revoke a token that was obtained by a login. Never raises."""
+        ...
