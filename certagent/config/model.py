@@ -10,10 +10,19 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-Duration = Annotated[str, Meta(pattern=r"^[0-9]+([.][0-9]+)?(ms|s|m|h|d)$")]
+Duration = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]+([.][0-9]+)?(ms|s|m|h|d)$",
+        description="a duration such as 500ms, 30s, 5m or 24h",
+    ),
+]
 """A length of time with its unit: `500ms`, `30s`, `5m`, `24h`, `7d`."""
 
-Mode = Annotated[str, Meta(pattern=r"^0?[0-7]{3}$")]
+Mode = Annotated[
+    str,
+    Meta(pattern=r"^0?[0-7]{3}$", description='octal permission bits in quotes, such as "0640"'),
+]
 """Permission bits in octal, quoted because YAML reads a bare 0640 as a number: `"0640"`."""
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -30,18 +39,23 @@ def permissions(mode: str) -> int:
     return int(mode, 8)
 
 
-Text = Annotated[str, Meta(min_length=1)]
+Text = Annotated[str, Meta(min_length=1, description="some text")]
 
 SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a path
 
 
 class _Model(
-    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True
+    Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    rename="camel",
+    omit_defaults=True,
 ):
     """A part of the configuration; unknown keys are faults, so a typo is never ignored."""
 
 
-class KubernetesAuth(_Model, tag_field="method", tag="kubernetes"):
+class KubernetesAuth(_Model, frozen=True, tag_field="method", tag="kubernetes"):
     """Log in with the pod's service-account token, which Vault asks the cluster about."""
 
     role: Text
@@ -49,7 +63,7 @@ class KubernetesAuth(_Model, tag_field="method", tag="kubernetes"):
     token_file: Text = SERVICE_ACCOUNT_TOKEN
 
 
-class JwtAuth(_Model, tag_field="method", tag="jwt"):
+class JwtAuth(_Model, frozen=True, tag_field="method", tag="jwt"):
     """Log in with the pod's service-account token, which Vault checks against the issuer's keys."""
 
     role: Text
@@ -57,7 +71,7 @@ class JwtAuth(_Model, tag_field="method", tag="jwt"):
     token_file: Text = SERVICE_ACCOUNT_TOKEN
 
 
-class AppRoleAuth(_Model, tag_field="method", tag="approle"):
+class AppRoleAuth(_Model, frozen=True, tag_field="method", tag="approle"):
     """Log in with a role id and a secret id, each from a file."""
 
     role_id_file: Text
@@ -67,7 +81,7 @@ class AppRoleAuth(_Model, tag_field="method", tag="approle"):
     secret_id_wrapped: bool = False
 
 
-class CertAuth(_Model, tag_field="method", tag="cert"):
+class CertAuth(_Model, frozen=True, tag_field="method", tag="cert"):
     """Log in with a TLS client certificate."""
 
     cert_file: Text
@@ -77,7 +91,7 @@ class CertAuth(_Model, tag_field="method", tag="cert"):
     role: str = ""
 
 
-class TokenAuth(_Model, tag_field="method", tag="token"):
+class TokenAuth(_Model, frozen=True, tag_field="method", tag="token"):
     """Use a token as it is, from a file (read afresh when refused) or from VAULT_TOKEN."""
 
     token_file: str = ""
@@ -86,7 +100,7 @@ class TokenAuth(_Model, tag_field="method", tag="token"):
 Auth = KubernetesAuth | JwtAuth | AppRoleAuth | CertAuth | TokenAuth
 
 
-class VaultConfig(_Model):
+class VaultConfig(_Model, frozen=True):
     """The server that all `vaultKV` sources of this agent read from, with one login for all."""
 
     address: Text
@@ -103,7 +117,7 @@ class VaultConfig(_Model):
     request_timeout: Duration = "10s"
 
 
-class CaFields(_Model):
+class CaFields(_Model, frozen=True):
     """The names that a store uses for the parts of a CA."""
 
     private_key: Text = "ca_key"
@@ -114,7 +128,7 @@ class CaFields(_Model):
     crls: Text = "ca_crl"
 
 
-class VaultKVSource(_Model):
+class VaultKVSource(_Model, frozen=True):
     """A secret of Vault's key-value engine that holds all parts."""
 
     mount: Text
@@ -124,20 +138,20 @@ class VaultKVSource(_Model):
     fields: CaFields = CaFields()
 
 
-class FilesSource(_Model):
+class FilesSource(_Model, frozen=True):
     """A directory that holds the parts under the names that istiod reads."""
 
     directory: Text
 
 
-class SourceConfig(_Model):
+class SourceConfig(_Model, frozen=True):
     """Where a bundle comes from: exactly one of these."""
 
     vault_kv: VaultKVSource | UnsetType = field(default=UNSET, name="vaultKV")
     files: FilesSource | UnsetType = UNSET
 
 
-class OutputConfig(_Model):
+class OutputConfig(_Model, frozen=True):
     """Where a bundle goes."""
 
     directory: Text
@@ -147,10 +161,16 @@ class OutputConfig(_Model):
     mode: Mode = "0644"
 
 
-class BundleConfig(_Model):
+class BundleConfig(_Model, frozen=True):
     """One set of material: from where, to where."""
 
-    name: Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=63)]
+    name: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$",
+            description="a name of lower-case letters, digits, dots and dashes, 63 at most",
+        ),
+    ]
     source: SourceConfig
     output: OutputConfig
     kind: Literal["ca"] = "ca"
@@ -158,32 +178,32 @@ class BundleConfig(_Model):
     required: bool = True
 
 
-class RefreshConfig(_Model):
+class RefreshConfig(_Model, frozen=True):
     """How often the store is asked: one small request a bundle each time."""
 
     interval: Duration = "30s"
 
 
-class InitConfig(_Model):
+class InitConfig(_Model, frozen=True):
     """How long `init` tries before it fails the pod."""
 
     deadline: Duration = "5m"
 
 
-class ServerConfig(_Model):
+class ServerConfig(_Model, frozen=True):
     """Where `run` answers `/livez`, `/readyz` and `/metrics`; `""` switches it off."""
 
     address: str = ":9089"
 
 
-class LogConfig(_Model):
+class LogConfig(_Model, frozen=True):
     """What the log looks like."""
 
     format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class Config(_Model):
+class Config(_Model, frozen=True):
     """All that an operator can ask for."""
 
     bundles: Annotated[tuple[BundleConfig, ...], Meta(min_length=1)]

@@ -41,8 +41,8 @@ class RawBundle:
     def of(cls, parts: Mapping[str, object], names: Mapping[str, str]) -> RawBundle:
         """Take the parts out of what a store returned.
 
-        `parts` maps the store's names to values: text, or bytes; `names` maps this class's fields to
-        the store's names. Raises `MaterialRefused` with a finding for each part that is missing,
+        `parts` maps the store's names to values: text, or bytes; `names` maps this class's fields
+        to the store's names. Raises `MaterialRefused` with a finding for each part that is missing,
         empty, larger than `MAX_PART_BYTES`, or neither text nor bytes. `crls` may be missing.
         """
         taken: dict[str, bytes] = {}

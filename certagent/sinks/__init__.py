@@ -49,3 +49,7 @@ class Sink(Protocol):
     def tidy(self) -> None:
         """Remove the set before the present one, which slow readers may have held open."""
         ...
+
+    def close(self) -> None:
+        """Let go of the place, for another agent to take; the next use takes hold of it again."""
+        ...

@@ -1,0 +1,178 @@
+"""The loop around the passes: every bundle by its own schedule and with its own failures.
+
+A failure never ends the loop, and one bundle's failure never delays another's pass by more than its
+own requests' deadlines.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from certagent.errors import CertagentError
+from certagent.keeper import Keeper
+from certagent.runtime.logs import fields
+from certagent.runtime.signals import Wake
+from certagent.runtime.status import AgentStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from certagent.keeper import Assignment
+    from certagent.runtime.schedule import Schedule
+    from certagent.sources import Connection
+
+log = logging.getLogger("certagent.agent")
+
+_PASS_GRACE = 120.0
+"""Seconds that one bundle's pass may take before `/livez` calls the loop stuck: far more than the
+deadlines of all its requests together."""
+
+_REMINDER = 300.0
+"""Seconds after which an unchanged fault is logged again: a line a poll would bury all others."""
+
+
+class Interrupted(Exception):
+    """A signal ended `init` before every required bundle was published."""
+
+
+@dataclass(slots=True)
+class _Task:
+    """A bundle in the loop: when it is due (monotonic seconds), and how it fared."""
+
+    keeper: Keeper
+    due: float = 0.0
+    failures: int = 0
+    succeeded: bool = False
+    error: CertagentError | None = None
+    reported: str = ""
+    reported_at: float = 0.0
+
+
+class Agent:
+    """Keeps every bundle published.
+
+    `wait(seconds)` is the only pause: it returns why it ended. `stop_pending` lets a turn over many
+    bundles end early. `connections` are the stores' logins by name, which all bundles share.
+    """
+
+    def __init__(
+        self,
+        assignments: Iterable[Assignment],
+        connections: Mapping[str, Connection],
+        schedule: Schedule,
+        wait: Callable[[float], Wake],
+        stop_pending: Callable[[], bool],
+    ) -> None:
+        self._tasks = [_Task(Keeper(assignment)) for assignment in assignments]
+        self._connections = connections
+        self._schedule = schedule
+        self._wait = wait
+        self._stop_pending = stop_pending
+        self.status = self._status(0.0)
+
+    def init(self, deadline: float) -> None:
+        """Publish every bundle once, within `deadline` seconds; optional ones are tried once.
+
+        Raises the error of the first required bundle that was not published, or `Interrupted`.
+        """
+        until = time.monotonic() + deadline
+        self._turn(self._tasks)
+        while pending := [task for task in self._tasks if not task.succeeded]:
+            required = [task for task in pending if task.keeper.assignment.required]
+            if not required:
+                return
+            left = until - time.monotonic()
+            for error in [task.error for task in required if task.error]:
+                if left <= 0 or not error.transient:
+                    raise error
+            pause = min(task.due for task in pending) - time.monotonic()
+            if self._wait(max(0.0, min(pause, left))) is Wake.STOP:
+                raise Interrupted
+            self._turn([task for task in pending if task.due <= time.monotonic()])
+
+    def run(self) -> None:
+        """Publish, then stay and poll until a stop comes."""
+        for task in self._tasks:
+            task.keeper.adopt(datetime.now(UTC))
+            if task.keeper.status.ready:
+                task.due = time.monotonic() + self._schedule.first()
+        wake = Wake.TIMEOUT
+        while wake is not Wake.STOP:
+            at_once = wake is not Wake.TIMEOUT
+            now = time.monotonic()
+            self._turn([task for task in self._tasks if at_once or task.due <= now])
+            pause = max(0.0, min(task.due for task in self._tasks) - time.monotonic())
+            self.status = self._status(pause)
+            wake = self._wait(pause)
+
+    def close(self) -> None:
+        """Let go of the output directories, and give the logins back."""
+        for task in self._tasks:
+            task.keeper.assignment.sink.close()
+        for connection in self._connections.values():
+            connection.close()
+
+    def _turn(self, tasks: Sequence[_Task]) -> None:
+        for task in tasks:
+            if self._stop_pending():
+                return
+            self._pass(task)
+            self.status = self._status(0.0)
+
+    def _pass(self, task: _Task) -> None:
+        now = datetime.now(UTC)
+        try:
+            task.keeper.refresh(now)
+        except CertagentError as error:
+            task.error = error
+            task.failures += 1
+            retry_after = getattr(error, "retry_after", None)
+            pause = self._schedule.after_failure(task.failures, retry_after)
+            self._report(task, error, pause)
+        else:
+            if task.reported:
+                log.info("recovered", extra=fields(bundle=task.keeper.assignment.name))
+            task.error, task.failures, task.reported = None, 0, ""
+            task.succeeded = True
+            pause = self._schedule.after_success()
+        task.due = time.monotonic() + pause
+
+    def _report(self, task: _Task, error: CertagentError, pause: float) -> None:
+        """Log a failed pass: a new fault at once, an unchanged one every few minutes."""
+        now = time.monotonic()
+        if str(error) == task.reported and now - task.reported_at < _REMINDER:
+            return
+        task.reported, task.reported_at = str(error), now
+        status = task.keeper.status
+        log.error(
+            "%s",
+            error.message,
+            extra=fields(
+                bundle=task.keeper.assignment.name,
+                source=task.keeper.assignment.source.name,
+                fault=type(error).__name__,
+                hint=error.hint,
+                published=f"version {status.version} stays" if status.ready else "nothing",
+                failures=task.failures,
+                retry_in=f"{pause:.1f}s",
+            ),
+        )
+
+    def _status(self, pause: float) -> AgentStatus:
+        requests: Counter[tuple[str, str]] = Counter()
+        logins: Counter[tuple[str, str]] = Counter()
+        for store, connection in self._connections.items():
+            requests.update({(store, outcome): n for outcome, n in connection.requests.items()})
+            logins.update({(store, outcome): n for outcome, n in connection.logins.items()})
+        return AgentStatus(
+            bundles=tuple(task.keeper.status for task in self._tasks),
+            turned_at=time.monotonic(),
+            turn_due_within=pause + _PASS_GRACE,
+            requests=requests,
+            logins=logins,
+        )

@@ -1,0 +1,111 @@
+"""`certagent`: finds the verb, runs it, and turns what it raises into a message and exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from certagent import __version__
+from certagent.errors import CertagentError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+VERBS: Mapping[str, str] = {
+    "init": "publish once, then exit (init container)",
+    "run": "publish, then poll and swap (sidecar, native sidecar)",
+    "check": "would istiod take this directory?",
+    "status": "what is published: chain, roots, expiry, version",
+    "ca": "make a mesh's root and intermediate CAs, as Istio's tools/certs does",
+    "demo": "a dev Vault, a mesh CA and a live rotation, on this machine",
+    "schema": "the configuration's JSON schema",
+}
+
+EXIT_CODES = """\
+exit codes:
+  0 done   64 usage   65 material refused   66 no such secret   69 store unreachable
+  70 a bug in certagent   73 cannot write the output   77 login or permission refused
+  78 configuration
+"""
+
+_BUG = 70
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises where argparse would exit with 2, so that every error ends the same way."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(
+            f"{self.prog}: {message}.",
+            hint=f"See `{self.prog} --help`; {self.format_usage().strip()}",
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; return the exit code that DESIGN's table and `certagent --help` name."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _configure_log(words)
+        arguments = _parser(words).parse_args(words)
+        return int(arguments.run(arguments))
+    except CertagentError as error:
+        return _fatal(error, error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception as error:  # noqa: BLE001 - the last place where a bug can be reported
+        return _fatal(error, _BUG)
+
+
+def _fatal(error: BaseException, code: int) -> int:
+    from certagent.runtime.logs import fatal  # noqa: PLC0415 - only where something failed
+
+    fatal(error)
+    return code
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Build the parser; of the verbs, only the one that is called for is imported."""
+    parser = _Parser(
+        prog="certagent",
+        description="Brings an Istio mesh's CA from Vault to istiod: verified, in one swap.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"certagent {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, dest="verb")
+    called = next((word for word in words if not word.startswith("-")), "")
+    for verb, summary in VERBS.items():
+        verb_parser = verbs.add_parser(verb, help=summary, description=summary)
+        if verb == called:
+            module = importlib.import_module(f"certagent.cli.{verb}")
+            module.configure(verb_parser)
+            verb_parser.set_defaults(run=module.run)
+    return parser
+
+
+def _configure_log(words: Sequence[str]) -> None:
+    """Set the log's format before anything can fail, so that with JSON every line is JSON.
+
+    The flag is looked for by hand, because the parser itself may refuse the words.
+    """
+    format_ = os.environ.get("CERTAGENT_LOG_FORMAT", "")
+    for index, word in enumerate(words):
+        name, _, value = word.partition("=")
+        if name == "--log-format":
+            format_ = value or "".join(words[index + 1 : index + 2])
+    if format_ == "json":
+        from certagent.runtime.logs import configure  # noqa: PLC0415 - most verbs log nothing
+
+        configure("json")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

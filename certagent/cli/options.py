@@ -1,0 +1,49 @@
+"""Flags and environment that several verbs share."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from certagent.config.decoding import load
+from certagent.config.settings import SETTINGS
+
+if TYPE_CHECKING:
+    import argparse
+
+    from certagent.config.model import Config
+
+
+def add_configuration(parser: argparse.ArgumentParser, *flags: str) -> None:
+    """Add `--config` and these flags of the settings' table to a verb."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        default=os.environ.get("CERTAGENT_CONFIG") or None,
+        help="YAML configuration (CERTAGENT_CONFIG); the environment alone is enough for one CA",
+    )
+    for setting in SETTINGS:
+        if setting.flag in flags:
+            parser.add_argument(
+                setting.flag,
+                dest=setting.variable,
+                metavar=setting.flag.rpartition("-")[2].upper(),
+                help=f"{setting.help} ({setting.variable})",
+            )
+
+
+def configuration(arguments: argparse.Namespace) -> Config:
+    """Return the configuration of file, environment and flags; raises `ConfigurationError`."""
+    flags = {
+        setting.variable: value
+        for setting in SETTINGS
+        if (value := getattr(arguments, setting.variable, None)) is not None
+    }
+    return load(arguments.config, {**os.environ, **flags})
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Add `--format text|json` to a verb that shows something."""
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="for reading, or for programs"
+    )

@@ -1,0 +1,93 @@
+"""How bundles and findings look when a person reads them, and when a program does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from certagent.material.bundle import KeyCertBundle
+    from certagent.material.certificates import Certificate
+    from certagent.material.finding import Finding
+
+
+def days_left(not_after: datetime, now: datetime) -> str:
+    """Return how long a certificate still lives, in the unit that a reader cares about."""
+    left = not_after - now
+    if left.total_seconds() <= 0:
+        return f"EXPIRED {-left.days if left.days < 0 else 0} days ago"
+    if left.days >= 2:  # noqa: PLR2004 - under two days, hours count
+        return f"{left.days} days left"
+    return f"{int(left.total_seconds() // 3600)} hours left"
+
+
+def tree(bundle: KeyCertBundle, path: Sequence[Certificate], now: datetime) -> Iterator[str]:
+    """Yield the chain of trust as lines, roots first, then down `path` to the CA certificate.
+
+    `path` is from the CA certificate up to its root, or empty where there is none.
+    """
+    below = list(reversed(path[:-1])) if path else [bundle.certificate]
+    anchor = path[-1] if path else None
+    for root in bundle.roots:
+        is_anchor = root == anchor
+        yield _line(root, now, "root-cert.pem" if is_anchor else "root-cert.pem (not on the path)")
+        if not is_anchor:
+            continue
+        for depth, certificate in enumerate(below):
+            name = "ca-cert.pem" if certificate == bundle.certificate else "cert-chain.pem"
+            yield "   " * depth + "└─ " + _line(certificate, now, name)
+    if anchor is None:
+        yield _line(bundle.certificate, now, "ca-cert.pem (leads to no root)")
+
+
+def _line(certificate: Certificate, now: datetime, name: str) -> str:
+    expires = f"{certificate.not_after:%F}, {days_left(certificate.not_after, now)}"
+    return f"{certificate.subject}  [{name}]  expires {expires}"
+
+
+def finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield findings as lines: severity, code, what, and what to do."""
+    for finding in findings:
+        yield f"{finding.severity} {finding.code} ({finding.part}): {finding.message}"
+        if finding.subject:
+            yield f"    certificate: {finding.subject}"
+            yield f"    sha256: {finding.fingerprint}"
+        yield f"    {finding.hint}"
+
+
+def finding_object(finding: Finding) -> dict[str, str]:
+    """Return a finding for a program."""
+    return {
+        "code": finding.code,
+        "severity": finding.severity.value,
+        "part": finding.part,
+        "message": finding.message,
+        "hint": finding.hint,
+        "subject": finding.subject,
+        "sha256": finding.fingerprint,
+    }
+
+
+def certificate_object(certificate: Certificate) -> dict[str, Any]:
+    """Return a certificate for a program: names, serial, times (RFC 3339), fingerprint."""
+    return {
+        "subject": certificate.subject,
+        "issuer": certificate.issuer,
+        "serial": certificate.serial,
+        "notBefore": f"{certificate.not_before:%FT%TZ}",
+        "notAfter": f"{certificate.not_after:%FT%TZ}",
+        "sha256": certificate.fingerprint,
+    }
+
+
+def bundle_object(bundle: KeyCertBundle) -> dict[str, Any]:
+    """Return a bundle for a program, without its key."""
+    return {
+        "certificate": certificate_object(bundle.certificate),
+        "chain": [certificate_object(each) for each in bundle.chain],
+        "roots": [certificate_object(each) for each in bundle.roots],
+        "rootSet": bundle.root_set,
+        "crls": len(bundle.crls),
+    }

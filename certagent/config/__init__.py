@@ -1,0 +1,1 @@
+"""What the operator asked for: from a file, the environment and flags to one frozen `Config`."""

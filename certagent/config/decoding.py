@@ -1,0 +1,275 @@
+"""From a file, the environment and flags to one `Config`, or to a list of all that is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from certagent.config.model import CertAuth, Config, TokenAuth, VaultConfig, seconds
+from certagent.config.settings import BUNDLE, SETTINGS
+from certagent.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_MAX_BYTES = 1 << 20
+_LONGEST = 366 * 86400
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_BOOLEAN_KEYS = {"plainHttp", "secretIdWrapped"}
+
+
+def load(path: str | None, environ: Mapping[str, str]) -> Config:
+    """Return what the operator asked for.
+
+    `path` is the YAML file, if there is one; `environ` the environment with the flags laid over it
+    (each flag under the name of its variable). Raises `ConfigurationError` with every fault.
+    """
+    document = _read(path) if path else {}
+    given = {
+        setting: environ[setting.variable] for setting in SETTINGS if environ.get(setting.variable)
+    }
+    faults = [f"{setting.variable}: not UTF-8" for setting in given if not _is_text(given[setting])]
+    faults.extend(_apply_bundle(document, given))
+    _apply_rest(document, given, environ)
+    origins = {_dotted(setting.path): setting.variable for setting in given}
+    if not faults:
+        try:
+            config = msgspec.convert(document, Config)
+        except msgspec.ValidationError:
+            from certagent.config.faults import structural_faults  # noqa: PLC0415 - only when needed
+
+            faults.extend(structural_faults(document, Config))
+            config = _what_can_be_read(document)
+        faults.extend(_semantic_faults(config, environ))
+        if not faults:
+            return config
+    where = f"The configuration {path} is wrong" if path else "The configuration is wrong"
+    raise ConfigurationError(
+        f"{where} ({len(faults)} fault{'s' if len(faults) > 1 else ''}):",
+        tuple(_with_origin(fault, origins) for fault in faults),
+    )
+
+
+def _is_text(value: str) -> bool:
+    """Return whether it can be encoded: YAML escapes and stray bytes make strings that cannot."""
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _dotted(path: tuple[str, ...]) -> str:
+    return ".".join(path)
+
+
+def _with_origin(fault: str, origins: Mapping[str, str]) -> str:
+    """Name the variable that set the faulty key, or that could set the missing one."""
+    if fault == "bundles: missing":
+        return f"{fault}; give --config FILE, or set CERTAGENT_SOURCE and ROOT_CA_DIR"
+    key, _, rest = fault.partition(":")
+    if key in origins:
+        return f"{origins[key]} ({key}):{rest}"
+    could = [setting.variable for setting in SETTINGS if _dotted(setting.path) == key]
+    return (
+        f"{fault}; give it in the file, or set {could[0]}"
+        if could and rest == " missing"
+        else fault
+    )
+
+
+def _what_can_be_read(document: dict[str, Any]) -> Config:
+    """Return the sections that are well formed, so that their faults are told in the same go."""
+    sections = {}
+    for field in msgspec.structs.fields(Config):
+        try:
+            sections[field.name] = msgspec.convert(document[field.encode_name], field.type)
+        except (KeyError, msgspec.ValidationError):
+            continue
+    return Config(**{"bundles": (), **sections})
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The configuration file {path} cannot be read: {error.strerror}.",
+            hint="Check --config (or CERTAGENT_CONFIG) and the ConfigMap's mount.",
+        ) from None
+    if len(data) > _MAX_BYTES:
+        raise ConfigurationError(
+            f"The configuration file {path} is larger than {_MAX_BYTES} bytes."
+        )
+    document = _parse(data, path)
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"The configuration file {path} is not a YAML mapping.")
+    return document
+
+
+def _parse(data: bytes, path: str) -> object:
+    import yaml  # noqa: PLC0415 - an agent that the environment configures needs no YAML
+
+    class Loader(yaml.SafeLoader):
+        """Refuses a key that is given twice, where PyYAML would let the last one win."""
+
+        def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+            if isinstance(node.value, str) and not _is_text(node.value):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "half of a surrogate pair is not text", node.start_mark
+                )
+            return super().construct_scalar(node)
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen = set()
+            for key_node, _ in node.value:
+                key = key_node.value
+                if isinstance(key, str) and key in seen:
+                    mark = key_node.start_mark
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key!r} is given twice", mark
+                    )
+                seen.add(str(key))
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(data, Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
+        raise ConfigurationError(
+            f"The configuration file {path} is not valid YAML{at}: {problem}."
+        ) from None
+
+
+def _apply_bundle(document: dict[str, Any], given: Mapping[Any, str]) -> Iterator[str]:
+    """Lay CERTAGENT_SOURCE and ROOT_CA_DIR over the one bundle of the file, or make it."""
+    ours = {setting: value for setting, value in given.items() if setting.path[0] == BUNDLE}
+    if not ours:
+        return
+    bundles = document.setdefault("bundles", [{"name": "istiod-ca"}])
+    if not isinstance(bundles, list) or not all(isinstance(one, dict) for one in bundles):
+        return
+    if len(bundles) != 1:
+        for setting in ours:
+            yield (
+                f"{setting.variable}: which of the {len(bundles)} bundles it means is not clear;"
+                " unset it, and give source and output.directory in the file"
+            )
+        return
+    bundle = bundles[0]
+    for setting, value in ours.items():
+        if setting.path[1] == "source":
+            try:
+                bundle["source"] = parse_source(value)
+            except ValueError as error:
+                yield f"{setting.variable}: {error}"
+        else:
+            bundle["output"] = {**(bundle.get("output") or {}), "directory": value}
+
+
+def parse_source(text: str) -> dict[str, Any]:
+    """Read a source as it is written on a command line; raises `ValueError` with what is wrong."""
+    store, _, place = text.partition(":")
+    if store == "vault":
+        mount, _, path = place.strip("/").partition("/")
+        if not mount or not path:
+            raise ValueError(f"expected vault:<mount>/<path>, got {text!r}")
+        return {"vaultKV": {"mount": mount, "path": path}}
+    if store == "file":
+        if not place:
+            raise ValueError(f"expected file:<directory>, got {text!r}")
+        return {"files": {"directory": place}}
+    raise ValueError(f"expected vault:<mount>/<path> or file:<directory>, got {text!r}")
+
+
+def _apply_rest(
+    document: dict[str, Any], given: Mapping[Any, str], environ: Mapping[str, str]
+) -> None:
+    bundles = document.get("bundles")
+    listed = bundles if isinstance(bundles, list) else []
+    sources = [one.get("source") for one in listed if isinstance(one, dict)]
+    uses_vault = any(isinstance(source, dict) and "vaultKV" in source for source in sources)
+    for setting, value in given.items():
+        if setting.path[0] == BUNDLE or (setting.path[0] == "vault" and not uses_vault):
+            continue
+        place = document
+        for key in setting.path[:-1]:
+            inner = place.get(key)
+            place[key] = place = dict(inner) if isinstance(inner, dict) else {}
+        key = setting.path[-1]
+        place[key] = _BOOLEANS.get(value.lower(), value) if key in _BOOLEAN_KEYS else value
+    vault = document.get("vault")
+    if uses_vault and (vault is None or isinstance(vault, dict)):
+        document["vault"] = vault = dict(vault or {})
+        auth = vault.get("auth")
+        if auth is None and environ.get("VAULT_TOKEN"):
+            vault["auth"] = {"method": "token"}
+        elif auth is None or (isinstance(auth, dict) and "method" not in auth):
+            vault["auth"] = {"method": "kubernetes", **(auth or {})}
+
+
+def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield what types cannot say."""
+    names = [bundle.name for bundle in config.bundles]
+    directories = [str(Path(bundle.output.directory).absolute()) for bundle in config.bundles]
+    for index, bundle in enumerate(config.bundles):
+        at = f"bundles[{index}]"
+        if bundle.name in names[:index]:
+            yield f"{at}.name: {bundle.name!r} is taken by another bundle"
+        if directories[index] in directories[:index]:
+            yield f"{at}.output.directory: another bundle publishes to {bundle.output.directory}"
+        chosen = [key for key in (bundle.source.vault_kv, bundle.source.files) if key]
+        if len(chosen) != 1:
+            yield f"{at}.source: expected exactly one of vaultKV, files"
+    durations = {
+        "refresh.interval": config.refresh.interval,
+        "init.deadline": config.init.deadline,
+    }
+    if config.vault:
+        durations["vault.connectTimeout"] = config.vault.connect_timeout
+        durations["vault.requestTimeout"] = config.vault.request_timeout
+        yield from _vault_faults(config.vault, environ)
+    for name, duration in durations.items():
+        if not 0 < seconds(duration) <= _LONGEST:
+            yield f"{name}: expected more than nothing and at most a year, got {duration[:40]}"
+
+
+def _vault_faults(vault: VaultConfig, environ: Mapping[str, str]) -> Iterator[str]:
+    yield from _address_faults(vault)
+    files = {"vault.caFile": vault.ca_file}
+    if isinstance(vault.auth, CertAuth):
+        files["vault.auth.certFile"] = vault.auth.cert_file
+        files["vault.auth.keyFile"] = vault.auth.key_file
+    for name, file in files.items():
+        if file and not Path(file).is_file():
+            yield f"{name}: there is no file {file}"
+    if isinstance(vault.auth, TokenAuth) and not (
+        vault.auth.token_file or environ.get("VAULT_TOKEN")
+    ):
+        yield "vault.auth: method token needs tokenFile, or VAULT_TOKEN in the environment"
+
+
+def _address_faults(vault: VaultConfig) -> Iterator[str]:
+    from urllib.parse import urlsplit  # noqa: PLC0415 - only where a URL is configured
+
+    try:
+        url = urlsplit(vault.address)
+        host, _ = url.hostname, url.port
+    except ValueError:
+        url, host = urlsplit(""), None
+    if url.scheme not in {"http", "https"} or not host:
+        yield f"vault.address: expected https://HOST[:PORT], got {vault.address[:100]!r}"
+    elif url.username or url.password or url.query or url.fragment:
+        yield "vault.address: expected https://HOST[:PORT] without user, query or fragment"
+    elif url.scheme == "http" and not vault.plain_http and not _is_loopback(host):
+        yield (
+            f"vault.address: http://{host} would send tokens and keys in the clear; use https://,"
+            " or set vault.plainHttp (CERTAGENT_VAULT_PLAIN_HTTP) to true if you mean it"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    return host in {"localhost", "::1"} or (
+        host.startswith("127.") and host.replace(".", "").isdigit()
+    )

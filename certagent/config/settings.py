@@ -1,0 +1,94 @@
+"""Every setting that a flag or an environment variable can give, in one table.
+
+A flag wins over the environment, the environment over the file. An empty variable counts as unset,
+because that is how Helm renders a value that was not given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One scalar: the variable that sets it, its path in the file, and its flag, if it has one."""
+
+    variable: str
+    path: tuple[str, ...]
+    help: str
+    flag: str = ""
+
+
+BUNDLE = "bundles[0]"
+"""The one CA bundle that the environment can describe without a file."""
+
+SETTINGS = (
+    Setting(
+        "CERTAGENT_SOURCE",
+        (BUNDLE, "source"),
+        "where the CA comes from: vault:<mount>/<path>, file:<directory>",
+        "--source",
+    ),
+    Setting(
+        "ROOT_CA_DIR",
+        (BUNDLE, "output", "directory"),
+        "where the CA is published: istiod's ROOT_CA_DIR",
+        "--directory",
+    ),
+    Setting("VAULT_ADDR", ("vault", "address"), "Vault's URL"),
+    Setting("VAULT_NAMESPACE", ("vault", "namespace"), "Vault's namespace"),
+    Setting("VAULT_CACERT", ("vault", "caFile"), "PEM file of the CA of Vault's certificate"),
+    Setting(
+        "CERTAGENT_VAULT_PLAIN_HTTP",
+        ("vault", "plainHttp"),
+        "true: http:// to another machine is meant (tokens and keys travel in the clear)",
+    ),
+    Setting(
+        "CERTAGENT_VAULT_AUTH_METHOD",
+        ("vault", "auth", "method"),
+        "kubernetes (default), jwt, approle, cert or token",
+    ),
+    Setting("CERTAGENT_VAULT_AUTH_MOUNT", ("vault", "auth", "mount"), "the login method's mount"),
+    Setting("CERTAGENT_VAULT_ROLE", ("vault", "auth", "role"), "the role to log in as"),
+    Setting(
+        "CERTAGENT_VAULT_TOKEN_FILE",
+        ("vault", "auth", "tokenFile"),
+        "file of the service-account token, or of the Vault token (method token)",
+    ),
+    Setting("CERTAGENT_VAULT_ROLE_ID_FILE", ("vault", "auth", "roleIdFile"), "approle: role id"),
+    Setting(
+        "CERTAGENT_VAULT_SECRET_ID_FILE", ("vault", "auth", "secretIdFile"), "approle: secret id"
+    ),
+    Setting(
+        "CERTAGENT_VAULT_SECRET_ID_WRAPPED",
+        ("vault", "auth", "secretIdWrapped"),
+        "true: the file holds a wrapping token, to be unwrapped once",
+    ),
+    Setting("CERTAGENT_VAULT_CERT_FILE", ("vault", "auth", "certFile"), "cert: certificate"),
+    Setting("CERTAGENT_VAULT_KEY_FILE", ("vault", "auth", "keyFile"), "cert: private key"),
+    Setting(
+        "CERTAGENT_INTERVAL",
+        ("refresh", "interval"),
+        "time between two polls, such as 30s",
+        "--interval",
+    ),
+    Setting(
+        "CERTAGENT_INIT_DEADLINE",
+        ("init", "deadline"),
+        "how long init tries before it fails, such as 5m",
+        "--deadline",
+    ),
+    Setting(
+        "CERTAGENT_SERVER_ADDRESS",
+        ("server", "address"),
+        "HOST:PORT of probes and metrics; no host means all",
+        "--server",
+    ),
+    Setting("CERTAGENT_LOG_FORMAT", ("log", "format"), "text or json", "--log-format"),
+    Setting(
+        "CERTAGENT_LOG_LEVEL",
+        ("log", "level"),
+        "debug, info, warning or error",
+        "--log-level",
+    ),
+)

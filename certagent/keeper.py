@@ -1,0 +1,257 @@
+"""One bundle's pass: fetch -> verify -> plan -> publish -> tell.
+
+It knows protocols alone: sources yield revisions, sinks hold one set. A pass that fails leaves what
+is published as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from certagent.errors import CertagentError, MaterialRefused, OutputError, SecretNotFound
+from certagent.material.bundle import KeyCertBundle
+from certagent.material.raw import CA_FILES, RawBundle
+from certagent.material.rotation import HistoricRevision, plan
+from certagent.material.verification import findings, verify
+from certagent.runtime.logs import fields
+from certagent.runtime.status import BundleStatus
+from certagent.sinks import Publication
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from certagent.material.rotation import Plan
+    from certagent.material.verification import VerifiedBundle
+    from certagent.sinks import Sink, Snapshot
+    from certagent.sources import Revision, Source
+
+log = logging.getLogger("certagent.agent")
+
+LOOKBACK = 10
+"""How many revisions are read in search of a good one: as many as KV v2 keeps by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One bundle to keep published: from where, and to where."""
+
+    name: str
+    source: Source
+    sink: Sink
+    required: bool = True
+
+
+class Keeper:
+    """Keeps one bundle published; what it remembers between passes is here and nowhere else."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self.assignment = assignment
+        self.status = BundleStatus(assignment.name, assignment.required)
+        self._history: tuple[HistoricRevision, ...] = ()
+
+    def refresh(self, now: datetime) -> None:
+        """Make one pass. Raises `CertagentError`, and then what was published still is."""
+        try:
+            self._history = self._read_history(now)
+            decision = plan(self._history, now)
+            self.status = replace(self.status, phase=decision.phase)
+            if decision.signer is None or decision.signer.bundle is None:
+                raise self._held(decision, now)
+            self._publish(decision.signer, decision.signer.bundle)
+        except CertagentError as error:
+            if isinstance(error, OutputError):
+                # Take hold afresh at the next pass: a place that was put right needs no restart.
+                self.assignment.sink.close()
+            self.status = replace(self.status, fault=type(error).__name__)
+            raise
+        if self._history[0].bundle is None:
+            self.status = replace(self.status, fault=MaterialRefused.__name__)
+        else:
+            self.status = replace(self.status, fault="", last_success=now)
+
+    def adopt(self, now: datetime) -> None:
+        """Count a good set that an earlier run left as published: its readers have it already.
+
+        So a sidecar that restarts while its store is down does not take istiod out of service.
+        """
+        try:
+            published = self.assignment.sink.read()
+        except OutputError:
+            self.assignment.sink.close()
+            return
+        if published is None:
+            return
+        parts = {part: published.files.get(name) for part, name in CA_FILES.items()}
+        version = published.record.get("version", "")
+        try:
+            raw = RawBundle.of(parts, {part: part for part in CA_FILES})
+            verified = verify(KeyCertBundle.decode(raw), now)
+        except MaterialRefused as error:
+            log.warning(
+                "the set in the output directory is no longer good: %s",
+                error.message,
+                extra=fields(bundle=self.assignment.name, version=version),
+            )
+            return
+        self._note_published(verified, version)
+        log.info(
+            "found a good set in the output directory",
+            extra=fields(
+                bundle=self.assignment.name,
+                version=version,
+                sha256=verified.bundle.certificate.fingerprint,
+                published_at=f"{published.published_at:%FT%TZ}",
+            ),
+        )
+
+    # Fetch and verify
+
+    def _read_history(self, now: datetime) -> tuple[HistoricRevision, ...]:
+        """Read revisions, newest first, back to one that is good or was seen before."""
+        history: list[HistoricRevision] = []
+        for revision in self.assignment.source.revisions():
+            known = self._remembered(revision)
+            if known is not None:
+                history.extend(self._history[known:])
+                break
+            judged = judge(revision, now)
+            self._report_judged(judged)
+            history.append(judged)
+            if (judged.bundle and judged.in_force_from <= now) or len(history) >= LOOKBACK:
+                break
+        return tuple(history[:LOOKBACK])
+
+    def _remembered(self, revision: Revision) -> int | None:
+        """Return the index of what was judged before: versions are immutable, unless withdrawn."""
+        for index, known in enumerate(self._history):
+            if (known.version, known.withdrawn) == (revision.version, revision.withdrawn):
+                return index
+        return None
+
+    def _report_judged(self, judged: HistoricRevision) -> None:
+        if judged.findings and judged.bundle is None:
+            counts = dict(self.status.refused)
+            code = judged.findings[0].code
+            counts[code] = counts.get(code, 0) + 1
+            self.status = replace(self.status, refused=counts)
+        level = logging.WARNING if judged.bundle else logging.ERROR
+        verdict = "warning" if judged.bundle else "refused"
+        for finding in judged.findings:
+            log.log(
+                level,
+                "version %s %s: %s",
+                judged.version,
+                verdict,
+                finding.message,
+                extra=fields(
+                    bundle=self.assignment.name,
+                    code=finding.code,
+                    subject=finding.subject,
+                    sha256=finding.fingerprint,
+                    hint=finding.hint,
+                ),
+            )
+
+    def _held(self, decision: Plan, now: datetime) -> CertagentError:
+        """Return the error that says why nothing of the history may be published."""
+        source = self.assignment.source.name
+        if not self._history:
+            return SecretNotFound(f"{source} has no version at all.", hint="Store a set there.")
+        newest = self._history[0]
+        if newest.withdrawn:
+            return SecretNotFound(
+                f"The newest version of {source}, {newest.version}, was {newest.withdrawn}.",
+                hint="certagent does not go back to an older key by itself. Undelete the version"
+                " (vault kv undelete), or store a new set.",
+            )
+        reasons = newest.findings
+        if newest.bundle is not None:
+            reasons = findings(newest.bundle.bundle, now)
+        message = reasons[0].message if reasons else decision.why
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        return MaterialRefused(
+            f"{source} version {newest.version} is refused: {message}{more}",
+            reasons,
+            hint=reasons[0].hint if reasons else "Store a new set.",
+        )
+
+    # Publish and tell
+
+    def _publish(self, signer: HistoricRevision, verified: VerifiedBundle) -> None:
+        sink = self.assignment.sink
+        published = sink.read()
+        files = ca_files(verified.bundle)
+        if published is not None and published.files == files:
+            sink.tidy()
+            self._note_published(verified, published.record.get("version", ""))
+            return
+        record = {
+            "version": signer.version,
+            "source": self.assignment.source.name,
+            "sha256": verified.bundle.certificate.fingerprint,
+            "rootSet": verified.bundle.root_set,
+        }
+        private = frozenset({CA_FILES["private_key"]})
+        sink.publish(Publication(files=files, private=private, record=record))
+        self._note_published(verified, signer.version)
+        self.status = replace(self.status, published=self.status.published + 1)
+        certificate = verified.bundle.certificate
+        log.info(
+            "published",
+            extra=fields(
+                bundle=self.assignment.name,
+                version=signer.version,
+                subject=certificate.subject,
+                issuer=certificate.issuer,
+                serial=certificate.serial,
+                not_after=f"{verified.not_after:%FT%TZ}",
+                sha256=certificate.fingerprint,
+                changed=changes(published, files),
+            ),
+        )
+
+    def _note_published(self, verified: VerifiedBundle, version: str) -> None:
+        self.status = replace(
+            self.status,
+            ready=True,
+            version=version,
+            root_set=verified.bundle.root_set,
+            not_after=verified.bundle.earliest_expiry,
+        )
+
+
+def judge(revision: Revision, now: datetime) -> HistoricRevision:
+    """Verify a revision as of the moment it came into force, so that the verdict stands for ever.
+
+    A store without times is judged as of `now`, when its content was first seen; so is one whose
+    clock is ahead of ours, because istiod will read the set by our clock.
+    """
+    in_force = min(revision.created_at or now, now)
+    if revision.withdrawn:
+        return HistoricRevision(revision.version, in_force, withdrawn=revision.withdrawn)
+    try:
+        bundle = KeyCertBundle.decode(revision.load())
+        starts = [each.not_before for each in (bundle.certificate, *bundle.chain)]
+        in_force = max(in_force, *starts)
+        verified = verify(bundle, in_force)
+    except MaterialRefused as refusal:
+        return HistoricRevision(revision.version, in_force, findings=refusal.findings)
+    return HistoricRevision(revision.version, in_force, verified, verified.warnings)
+
+
+def ca_files(bundle: KeyCertBundle) -> dict[str, bytes]:
+    """Return a CA under the file names that istiod reads; without CRLs there is no CRL file."""
+    raw = bundle.canonical()
+    parts = {CA_FILES[part]: getattr(raw, part) for part in CA_FILES}
+    return {name: data for name, data in parts.items() if data}
+
+
+def changes(before: Snapshot | None, files: Mapping[str, bytes]) -> str:
+    """Say which files a publication changes."""
+    if before is None:
+        return "all (first publication)"
+    names = sorted(before.files.keys() | files.keys())
+    return " ".join(name for name in names if before.files.get(name) != files.get(name))
