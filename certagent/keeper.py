@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from certagent.errors import CertagentError, MaterialRefused, OutputError, SecretNotFound
-from certagent.material.bundle import KeyCertBundle
+from certagent.material.bundle import KeyCertBundle, refusal
+from certagent.material.finding import Severity
 from certagent.material.raw import CA_FILES, RawBundle
 from certagent.material.rotation import HistoricRevision, plan
-from certagent.material.verification import findings, verify
+from certagent.material.verification import expiries, findings, verify
 from certagent.runtime.logs import fields
 from certagent.runtime.status import BundleStatus
 from certagent.sinks import Publication
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from certagent.material.rotation import Plan
     from certagent.material.verification import VerifiedBundle
     from certagent.sinks import Sink, Snapshot
     from certagent.sources import Revision, Source
@@ -59,7 +59,7 @@ class Keeper:
             decision = plan(self._history, now)
             self.status = replace(self.status, phase=decision.phase)
             if decision.signer is None or decision.signer.bundle is None:
-                raise self._held(decision, now)
+                raise self._held(decision.why, now)
             self._publish(decision.signer, decision.signer.bundle)
         except CertagentError as error:
             if isinstance(error, OutputError):
@@ -120,7 +120,9 @@ class Keeper:
             judged = judge(revision, now)
             self._report_judged(judged)
             history.append(judged)
-            if (judged.bundle and judged.in_force_from <= now) or len(history) >= LOOKBACK:
+            usable = judged.bundle is not None and judged.in_force_from <= now
+            # A withdrawn newest revision stops everything: what is below it decides nothing.
+            if usable or history[0].withdrawn or len(history) >= LOOKBACK:
                 break
         return tuple(history[:LOOKBACK])
 
@@ -142,9 +144,10 @@ class Keeper:
         for finding in judged.findings:
             log.log(
                 level,
-                "version %s %s: %s",
+                "version %s %s: %s: %s",
                 judged.version,
                 verdict,
+                finding.part,
                 finding.message,
                 extra=fields(
                     bundle=self.assignment.name,
@@ -155,7 +158,7 @@ class Keeper:
                 ),
             )
 
-    def _held(self, decision: Plan, now: datetime) -> CertagentError:
+    def _held(self, why: str, now: datetime) -> CertagentError:
         """Return the error that says why nothing of the history may be published."""
         source = self.assignment.source.name
         if not self._history:
@@ -167,15 +170,14 @@ class Keeper:
                 hint="certagent does not go back to an older key by itself. Undelete the version"
                 " (vault kv undelete), or store a new set.",
             )
-        reasons = newest.findings
-        if newest.bundle is not None:
-            reasons = findings(newest.bundle.bundle, now)
-        message = reasons[0].message if reasons else decision.why
-        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        reasons = findings(newest.bundle.bundle, now) if newest.bundle else newest.findings
+        if not any(finding.severity is Severity.ERROR for finding in reasons):
+            return MaterialRefused(f"{source}: {why}.", reasons, hint="Store a new set.")
+        refused = refusal(reasons)
         return MaterialRefused(
-            f"{source} version {newest.version} is refused: {message}{more}",
+            f"{source} version {newest.version} is refused: {refused.message}",
             reasons,
-            hint=reasons[0].hint if reasons else "Store a new set.",
+            hint=refused.hint,
         )
 
     # Publish and tell
@@ -219,7 +221,7 @@ class Keeper:
             ready=True,
             version=version,
             root_set=verified.bundle.root_set,
-            not_after=verified.bundle.earliest_expiry,
+            not_after=expiries(verified.bundle),
         )
 
 
@@ -229,16 +231,16 @@ def judge(revision: Revision, now: datetime) -> HistoricRevision:
     A store without times is judged as of `now`, when its content was first seen; so is one whose
     clock is ahead of ours, because istiod will read the set by our clock.
     """
-    in_force = min(revision.created_at or now, now)
+    stored = min(revision.created_at or now, now)
     if revision.withdrawn:
-        return HistoricRevision(revision.version, in_force, withdrawn=revision.withdrawn)
+        return HistoricRevision(revision.version, stored, withdrawn=revision.withdrawn)
     try:
         bundle = KeyCertBundle.decode(revision.load())
-        starts = [each.not_before for each in (bundle.certificate, *bundle.chain)]
-        in_force = max(in_force, *starts)
-        verified = verify(bundle, in_force)
-    except MaterialRefused as refusal:
-        return HistoricRevision(revision.version, in_force, findings=refusal.findings)
+        valid = max(each.not_before for each in (bundle.certificate, *bundle.chain))
+        verified = verify(bundle, max(stored, valid))
+    except MaterialRefused as refused:
+        return HistoricRevision(revision.version, stored, findings=refused.findings)
+    in_force = max(stored, verified.not_before)
     return HistoricRevision(revision.version, in_force, verified, verified.warnings)
 
 

@@ -50,7 +50,7 @@ def agent(config: Config, *, watching: bool) -> Iterator[Agent]:
         stack.callback(worker.close)
         if watching:
             for directory in _watched(config):
-                from certagent.sources.files import watch  # noqa: PLC0415 - only for directories
+                from certagent.sources.watching import watch  # noqa: PLC0415 - only for directories
 
                 stack.callback(watch(directory, signals.wake))
         yield worker
@@ -74,9 +74,9 @@ def _assignment(bundle: BundleConfig, vault: VaultConnection | None) -> Assignme
 
 def _source(bundle: BundleConfig, vault: VaultConnection | None) -> Source:
     if bundle.source.vault_kv and vault:
-        from certagent.sources.vault import VaultKV  # noqa: PLC0415 - only for Vault
+        from certagent.sources.vault import VaultKVSource  # noqa: PLC0415 - only for Vault
 
-        return VaultKV(vault, bundle.source.vault_kv)
+        return VaultKVSource(vault, bundle.source.vault_kv)
     if bundle.source.files:
         from certagent.sources.files import DirectorySource  # noqa: PLC0415 - only for directories
 

@@ -112,7 +112,7 @@ def _parse(data: bytes, path: str) -> object:
     class Loader(yaml.SafeLoader):
         """Refuses a key that is given twice, where PyYAML would let the last one win."""
 
-        def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
             if isinstance(node.value, str) and not _is_text(node.value):
                 raise yaml.constructor.ConstructorError(
                     None, None, "half of a surrogate pair is not text", node.start_mark

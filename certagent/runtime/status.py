@@ -19,8 +19,8 @@ class BundleStatus:
     """One bundle: what is published, since when, and what was refused.
 
     `ready`: a whole set that verified is in the output directory. `not_after` is by part:
-    `certificate`, `chain`, `roots` (the earliest of each). `root_set` is the SHA-256 of the published
-    roots (hex). `fault` is the exception's class name of the last pass, or empty when it succeeded.
+    `certificate`, `chain`, `roots` (the earliest of each). `root_set` is the SHA-256 (hex) of the
+    published roots. `fault` is the class name of the error that ended the last pass, or empty.
     """
 
     name: str

@@ -42,7 +42,9 @@ class Source(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """How operators write it."""
+        ...
 
     def revisions(self) -> Iterator[Revision]:
         """Yield the revisions, newest first, each read from the store when it is asked for.

@@ -1,0 +1,1 @@
+"""What `certagent demo` shows, part by part; `certagent.cli.demo` puts it together."""

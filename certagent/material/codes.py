@@ -1,0 +1,86 @@
+"""What each code of a finding means: the list that runbooks, metrics and docs refer to.
+
+A code is never given another meaning. Nothing imports this at run time.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ERRORS: Mapping[str, str] = MappingProxyType(
+    {
+        # A part as a whole
+        "part-missing": "The store has no such field.",
+        "part-not-text": "The field is neither text nor bytes.",
+        "part-empty": "The part is empty.",
+        "part-too-large": "The part is larger than 1 MiB.",
+        # PEM, as Go reads it
+        "pem-missing": "There is no PEM block; perhaps it is DER.",
+        "pem-encoded-twice": "It is base64 of PEM.",
+        "pem-escaped": "Newlines are written as backslash and n.",
+        "pem-glued": "END and BEGIN share a line; Go loses both blocks.",
+        "pem-indented": "Something stands before BEGIN on its line.",
+        "pem-truncated": "A block lacks its beginning or its end.",
+        "pem-malformed": "BEGIN and END do not fit, or there is no base64 between them.",
+        "pem-headers": "A block has headers; Go passes over it, or cannot read it.",
+        "pem-label": "A block has another label than its part asks for.",
+        "too-many-blocks": "A part has more than 100 blocks.",
+        "key-in-public-part": "A private key lies in a part that everybody may read.",
+        # The key
+        "key-encrypted": "The key is encrypted, and istiod has no passphrase.",
+        "key-ec-parameters": "EC PARAMETERS come before the key.",
+        "key-label": "The key's label is no key's, or does not fit its content.",
+        "key-unreadable": "The key is damaged, or of a kind that istiod cannot sign with.",
+        "key-mismatch": "The key does not belong to the CA certificate.",
+        # Certificates
+        "certificate-unreadable": "A certificate is damaged, or of a kind that Go cannot read.",
+        "certificate-expired": "A certificate on the path has expired.",
+        "certificate-not-yet-valid": "A certificate on the path is not valid yet.",
+        "certificate-revoked": "A certificate on the path is revoked by its issuer's list.",
+        "not-a-ca": "A certificate on the path is not a CA.",
+        "key-usage-lacks-cert-sign": "A certificate on the path may not sign certificates.",
+        "extended-key-usage": "extendedKeyUsage does not list both serverAuth and clientAuth.",
+        "unhandled-critical-extension": "A critical extension that Go cannot read.",
+        "path-length": "pathlen is too small for the CA certificate itself.",
+        "leaf-path-length": "pathlen is too small for the certificates of workloads.",
+        "name-constraints-violated": "A CA may not sign for a name of a CA below it.",
+        "policy-required": "requireExplicitPolicy, which no workload certificate satisfies.",
+        "insecure-signature": "A signature with MD5, SHA-1 or an algorithm that Go lacks.",
+        "key-too-small": "An RSA key of less than 1024 bits.",
+        # How the parts work together
+        "unknown-authority": "An issuer on the way to a root is missing.",
+        "signature-mismatch": "An issuer of that name is there, and did not sign.",
+        "misleading-path": "A good path exists; a verifier that never turns back takes a bad one.",
+        "key-id-mismatch": "A certificate names another key than that of the CA that signed it.",
+        "too-many-paths": "Peers give up before they find a path.",
+        "chain-lacks-certificate": "The chain does not hold the CA certificate.",
+        "chain-order": "The chain does not begin with the CA certificate.",
+        "root-not-a-ca": "A certificate among the roots is not a CA.",
+        # Revocation lists
+        "crl-unreadable": "A list is damaged.",
+        "crl-missing": "A signer of the chain, or its root, has no list.",
+        "crl-signer": "A signer may not sign lists.",
+        "crl-expired": "A signer's list is past its next update.",
+        "crl-not-yet-valid": "A signer's list is not valid yet.",
+    }
+)
+"""Refused: what is published stays."""
+
+WARNINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "extra-blocks": "Blocks after the first of a part that has one; they are left out.",
+        "expires-soon": "A certificate on the path lives less than two workload TTLs.",
+        "weak-key": "An RSA key under 2048 bits, or P-224.",
+        "ed25519-key": "An Ed25519 key, which not every data plane takes.",
+        "no-key-id": "The CA certificate has no subject key identifier.",
+        "name-constraints-unusual": "Names of a default mesh are not permitted.",
+        "chain-unused": "A certificate of the chain is on no path.",
+        "root-not-valid": "A root beside the path has expired, or is not valid yet.",
+        "crl-missing-for-root": "A root beside the path has no list.",
+    }
+)
+"""Shown: the set is published."""

@@ -1,0 +1,276 @@
+"""What one certificate must be to stand at its place in a path.
+
+Each rule is one of Go's crypto/x509 (Certificate.isValid, CheckSignatureFrom,
+checkChainForKeyUsage) or what a real Envoy asks for beyond them. A rule returns a finding, or None
+where it is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, SignatureAlgorithmOID
+
+from certagent.material import names
+from certagent.material.finding import Finding, Severity
+from certagent.material.raw import CA_FILES
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from certagent.material.certificates import Certificate
+
+MIN_RSA_BITS = 1024
+"""Go's crypto/rsa refuses to verify with a shorter key (checkKeySize, since Go 1.24)."""
+
+_SUPPORTED_SIGNATURES = frozenset(
+    {
+        SignatureAlgorithmOID.RSA_WITH_SHA256,
+        SignatureAlgorithmOID.RSA_WITH_SHA384,
+        SignatureAlgorithmOID.RSA_WITH_SHA512,
+        SignatureAlgorithmOID.RSASSA_PSS,
+        SignatureAlgorithmOID.ECDSA_WITH_SHA256,
+        SignatureAlgorithmOID.ECDSA_WITH_SHA384,
+        SignatureAlgorithmOID.ECDSA_WITH_SHA512,
+        SignatureAlgorithmOID.ED25519,
+    }
+)
+"""crypto/x509.signatureAlgorithmDetails, less what checkSignature calls insecure (MD5, SHA-1)."""
+
+_INSECURE_SIGNATURES = {
+    SignatureAlgorithmOID.RSA_WITH_MD5: "MD5",
+    SignatureAlgorithmOID.RSA_WITH_SHA1: "SHA-1",
+    SignatureAlgorithmOID.ECDSA_WITH_SHA1: "SHA-1",
+}
+
+_STRONG_HASHES = frozenset({"sha256", "sha384", "sha512"})
+
+_HANDLED_WHEN_CRITICAL = frozenset(
+    {
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.NAME_CONSTRAINTS,
+        ExtensionOID.CRL_DISTRIBUTION_POINTS,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.CERTIFICATE_POLICIES,
+        ExtensionOID.POLICY_MAPPINGS,
+        ExtensionOID.POLICY_CONSTRAINTS,
+        ExtensionOID.INHIBIT_ANY_POLICY,
+    }
+)
+"""crypto/x509.processExtensions; it makes the parser fail where a key identifier is critical."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a certificate stands: the part it comes from, and the path below it, lowest first."""
+
+    part: str
+    below: tuple[Certificate, ...]
+    now: datetime
+
+
+def about(
+    certificate: Certificate,
+    code: str,
+    part: str,
+    message: str,
+    hint: str,
+    severity: Severity = Severity.ERROR,
+) -> Finding:
+    """Return a finding that names the certificate."""
+    named = certificate.subject, certificate.fingerprint
+    return Finding(code, severity, part, message, hint, *named)
+
+
+def defects(certificate: Certificate, place: Place) -> tuple[Finding, ...]:
+    """Return why the certificate cannot stand at its place; empty when it can."""
+    rules = (
+        _validity,
+        _authority,
+        _critical,
+        _path_length,
+        _purposes,
+        _constraints,
+        _policies,
+        _size,
+    )
+    found = (rule(certificate, place) for rule in rules)
+    return tuple(finding for finding in found if finding)
+
+
+def signature_defect(child: Certificate, part: str) -> Finding | None:
+    """Judge the algorithm of a signature that somebody must check (crypto/x509.checkSignature).
+
+    The signature of a root is not: nobody checks what an anchor says of itself.
+    """
+    algorithm = child.x509.signature_algorithm_oid
+    if algorithm in _SUPPORTED_SIGNATURES and _strong_pss(child):
+        return None
+    name = _INSECURE_SIGNATURES.get(algorithm, algorithm.dotted_string)
+    message = f"{child.subject!r} is signed with {name}, which Go and Envoy refuse."
+    hint = "Issue it again with SHA-256."
+    return about(child, "insecure-signature", part, message, hint)
+
+
+def _strong_pss(child: Certificate) -> bool:
+    """Tell of a PSS signature whether its hash is one that Go takes; of others, True."""
+    if child.x509.signature_algorithm_oid != SignatureAlgorithmOID.RSASSA_PSS:
+        return True
+    algorithm = child.x509.signature_hash_algorithm
+    return algorithm is not None and algorithm.name in _STRONG_HASHES
+
+
+def is_ca(certificate: Certificate) -> bool:
+    """Whether basicConstraints says CA:true."""
+    constraints = certificate.extension(x509.BasicConstraints)
+    return constraints is not None and constraints.ca
+
+
+def may(certificate: Certificate, usage: str) -> bool:
+    """Whether keyUsage allows `usage`; a certificate without the extension may do everything."""
+    extension = certificate.extension(x509.KeyUsage)
+    return extension is None or bool(getattr(extension, usage))
+
+
+def alternative_names(certificate: Certificate) -> tuple[x509.GeneralName, ...]:
+    """Return the subject's alternative names."""
+    return tuple(certificate.extension(x509.SubjectAlternativeName) or ())
+
+
+def _validity(certificate: Certificate, place: Place) -> Finding | None:
+    """Check the dates to the second, without tolerance (Certificate.isValid)."""
+    if place.now < certificate.not_before:
+        message = f"{certificate.subject!r} is not valid before {certificate.not_before:%FT%TZ}."
+        hint = f"Now is {place.now:%FT%TZ}. Wait, or issue it with an earlier notBefore."
+        return about(certificate, "certificate-not-yet-valid", place.part, message, hint)
+    if place.now > certificate.not_after:
+        message = f"{certificate.subject!r} expired at {certificate.not_after:%FT%TZ}."
+        hint = f"Now is {place.now:%FT%TZ}. Issue it again, and store the new set."
+        return about(certificate, "certificate-expired", place.part, message, hint)
+    return None
+
+
+def _authority(certificate: Certificate, place: Place) -> Finding | None:
+    """Check that it may sign certificates: CheckSignatureFrom, and isValid of an intermediate."""
+    if not is_ca(certificate):
+        message = f"{certificate.subject!r} is not a CA: basicConstraints lacks CA:true."
+        hint = f"Put a CA certificate into {CA_FILES[place.part]}, not one of a server."
+        return about(certificate, "not-a-ca", place.part, message, hint)
+    if not may(certificate, "key_cert_sign"):
+        message = f"{certificate.subject!r} may not sign certificates: keyUsage lacks keyCertSign."
+        hint = "Issue it again with keyCertSign."
+        return about(certificate, "key-usage-lacks-cert-sign", place.part, message, hint)
+    return None
+
+
+def _critical(certificate: Certificate, place: Place) -> Finding | None:
+    """Check for UnhandledCriticalExtensions (crypto/x509.processExtensions)."""
+    for extension in certificate.x509.extensions:
+        if extension.critical and not _handled(extension):
+            oid = extension.oid.dotted_string
+            message = (
+                f"{certificate.subject!r} has a critical extension that Go cannot read: {oid}."
+            )
+            hint = "Issue it again without, or not marked critical."
+            return about(certificate, "unhandled-critical-extension", place.part, message, hint)
+    return None
+
+
+def _handled(extension: x509.Extension[x509.ExtensionType]) -> bool:
+    value = extension.value
+    if isinstance(value, x509.SubjectAlternativeName):
+        return any(isinstance(name, names.KINDS) for name in value)
+    if isinstance(value, x509.NameConstraints):
+        trees = (*(value.permitted_subtrees or ()), *(value.excluded_subtrees or ()))
+        return all(isinstance(tree, names.KINDS) for tree in trees)
+    return extension.oid in _HANDLED_WHEN_CRITICAL
+
+
+def _path_length(certificate: Certificate, place: Place) -> Finding | None:
+    """Count the CAs below it: isValid's numIntermediates, for a workload's certificate.
+
+    istiod takes the CA certificate for the leaf, and counts one less than its workloads' peers.
+    """
+    constraints = certificate.extension(x509.BasicConstraints)
+    limit = constraints.path_length if constraints else None
+    below = len(place.below)
+    if limit is None or below <= limit:
+        return None
+    message = f"{certificate.subject!r} has pathlen:{limit}, and {below} CAs stand below it"
+    hint = f"Issue it again with pathlen:{below} or more, or sign with a CA nearer to it."
+    if below == limit + 1:
+        text = f"{message}: istiod starts, but every workload certificate is refused."
+        return about(certificate, "leaf-path-length", place.part, text, hint)
+    return about(certificate, "path-length", place.part, f"{message}.", hint)
+
+
+def _purposes(certificate: Certificate, place: Place) -> Finding | None:
+    """Check extendedKeyUsage: both sides of TLS by name, or no such extension.
+
+    checkChainForKeyUsage asks for one of the usages or any; Envoy (BoringSSL) does not take
+    anyExtendedKeyUsage for clientAuth.
+    """
+    usages = certificate.extension(x509.ExtendedKeyUsage)
+    needed = {
+        "serverAuth": ExtendedKeyUsageOID.SERVER_AUTH,
+        "clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH,
+    }
+    missing = [name for name, usage in needed.items() if usages and usage not in usages]
+    if not missing:
+        return None
+    message = f"extendedKeyUsage of {certificate.subject!r} lacks {' and '.join(missing)}."
+    hint = "Issue it again with serverAuth and clientAuth, or without extendedKeyUsage."
+    return about(certificate, "extended-key-usage", place.part, message, hint)
+
+
+def _constraints(certificate: Certificate, place: Place) -> Finding | None:
+    """Check the names of all CAs below against its name constraints."""
+    constraints = certificate.extension(x509.NameConstraints)
+    for other in place.below if constraints else ():
+        name = names.violation(constraints, alternative_names(other)) if constraints else None
+        if name:
+            message = (
+                f"{certificate.subject!r} may not sign for {name.value!r} of {other.subject!r}."
+            )
+            hint = "Issue one of them again: the name constraints must permit the name."
+            return about(certificate, "name-constraints-violated", place.part, message, hint)
+    return None
+
+
+def _policies(certificate: Certificate, place: Place) -> Finding | None:
+    """Check for requireExplicitPolicy: workload certificates have no policies (policiesValid)."""
+    policy = certificate.extension(x509.PolicyConstraints)
+    if place.part == "roots" or policy is None or policy.require_explicit_policy is None:
+        return None  # an anchor's policies are not looked at
+    message = f"{certificate.subject!r} requires a policy that no workload certificate has."
+    hint = "Issue it again without policyConstraints."
+    return about(certificate, "policy-required", place.part, message, hint)
+
+
+def _size(certificate: Certificate, place: Place) -> Finding | None:
+    key = certificate.x509.public_key()
+    if not isinstance(key, rsa.RSAPublicKey) or key.key_size >= MIN_RSA_BITS:
+        return None
+    message = f"The RSA key of {certificate.subject!r} has {key.key_size} bits; Go refuses it."
+    return about(certificate, "key-too-small", place.part, message, "Use RSA 3072 or P-256.")
+
+
+def weakness(certificate: Certificate, part: str) -> Finding | None:
+    """Return a warning for a key that works today and may not everywhere."""
+    key = certificate.x509.public_key()
+    hint = "Plan its replacement by RSA 3072 or P-256."
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        code, what = "ed25519-key", "has an Ed25519 key, which not every data plane takes"
+    elif isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:  # noqa: PLR2004 - NIST's bound
+        code, what = "weak-key", f"has an RSA key of {key.key_size} bits"
+    elif isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp224r1":
+        code, what = "weak-key", "has a P-224 key, which few TLS libraries take"
+    else:
+        return None
+    message = f"{certificate.subject!r} {what}."
+    return about(certificate, code, part, message, hint, Severity.WARNING)

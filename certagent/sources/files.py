@@ -1,0 +1,188 @@
+"""A directory as a source: a mounted Secret, a CSI volume, or a folder on a laptop."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from certagent.errors import AccessDenied, SecretNotFound, SourceUnavailable
+from certagent.material.bundle import tls_layout
+from certagent.material.raw import CA_FILES, MAX_PART_BYTES, RawBundle
+from certagent.sources import Revision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_DATA = "..data"
+_TLS_FILES = {"private_key": "tls.key", "certificate": "tls.crt", "roots": "ca.crt"}
+_MANDATORY = tuple(name for part, name in CA_FILES.items() if part != "crls")
+_OPEN = os.O_RDONLY | os.O_CLOEXEC
+_SWAPS = 5  # a publisher that swaps faster than a few small files are read is not waited for
+
+
+class DirectorySource:
+    """The set that lies in a directory, as its only revision: a directory has no history.
+
+    The files are those that istiod would read there, in either of its layouts.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self._directory = Path(directory)
+
+    @property
+    def name(self) -> str:
+        """How operators write it."""
+        return f"file:{self._directory}"
+
+    def revisions(self) -> Iterator[Revision]:
+        """Yield what the directory holds now.
+
+        Raises `SecretNotFound` where none of the files is there, `AccessDenied`,
+        `SourceUnavailable`.
+        """
+        parts = _read(self._directory)
+        yield Revision(_version(parts), None, partial(_bundle, parts))
+
+
+def read_directory_parts(directory: str | Path) -> RawBundle:
+    """Return the bytes that istiod would read from a directory: one set, also during a swap.
+
+    Raises `MaterialRefused` where a part is missing, empty or too large, `SecretNotFound` where
+    all are missing, `AccessDenied`, and `SourceUnavailable` for an I/O error.
+    """
+    return _bundle(_read(Path(directory)))
+
+
+def _bundle(parts: Mapping[str, bytes]) -> RawBundle:
+    if parts.keys().isdisjoint(_TLS_FILES.values()):
+        return RawBundle.of(parts, CA_FILES)
+    found = RawBundle.of(parts, _TLS_FILES | {"chain": "tls.crt"})
+    return tls_layout(found.certificate, found.private_key, found.roots)
+
+
+def _version(parts: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name, data in sorted(parts.items()):
+        digest.update(f"{name} {len(data)} ".encode())
+        digest.update(data)
+    return f"sha256:{digest.hexdigest()[:12]}"
+
+
+def _read(directory: Path) -> dict[str, bytes]:
+    with _explained(directory):
+        top = os.open(directory, _OPEN | os.O_DIRECTORY)
+        try:
+            parts = _read_settled(top)
+        finally:
+            os.close(top)
+    if not parts.keys() - {CA_FILES["crls"]}:
+        raise SecretNotFound(
+            f"{directory} holds none of {', '.join(_MANDATORY)}.",
+            hint="Is the volume mounted here, and does its Secret have these keys?",
+        )
+    return parts
+
+
+@contextmanager
+def _explained(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise SecretNotFound(
+            f"{directory} is not a directory, or does not exist.",
+            hint="Is the volume mounted here, and into this container?",
+        ) from None
+    except PermissionError as error:
+        raise AccessDenied(
+            f"User {os.geteuid()} may not read {error.filename or 'the files'} in {directory}.",
+            hint="Run certagent as the files' owner, or give its group the permission to read.",
+        ) from error
+    except OSError as error:
+        raise SourceUnavailable(
+            f"{directory} cannot be read: {error.strerror}.",
+            hint="Look at the node's disk and at the driver that mounts the volume.",
+        ) from error
+
+
+def _read_settled(top: int) -> dict[str, bytes]:
+    """Read one whole set: again where `..data` was swapped, and the old set removed, meanwhile."""
+    parts: dict[str, bytes] = {}
+    for _ in range(_SWAPS):
+        data = _open_data(top)
+        if data is None:
+            return _read_files(top, top)
+        try:
+            parts = _read_files(top, data)
+            if _is_current(data, top):
+                break
+        finally:
+            os.close(data)
+    return parts
+
+
+def _open_data(top: int) -> int | None:
+    """Resolve `..data`, once for all files; a plain directory has none."""
+    try:
+        return os.open(_DATA, _OPEN | os.O_DIRECTORY, dir_fd=top)
+    except FileNotFoundError:
+        return None
+
+
+def _is_current(data: int, top: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(data), os.stat(_DATA, dir_fd=top))
+    except FileNotFoundError:
+        return False
+
+
+def _read_files(top: int, data: int) -> dict[str, bytes]:
+    # istiod decides by this one file, at its start and at every reload.
+    names = _TLS_FILES.values() if _exists("tls.crt", top, data) else CA_FILES.values()
+    found = {name: _read_file(name, top, data) for name in names}
+    # istiod takes an empty CRL file for none.
+    return {
+        name: content
+        for name, content in found.items()
+        if content is not None and (content or name != CA_FILES["crls"])
+    }
+
+
+def _read_file(name: str, top: int, data: int) -> bytes | None:
+    """Return at most one byte more than a part may have; None where there is no such file."""
+    try:
+        descriptor = os.open(name, _OPEN | os.O_NONBLOCK, dir_fd=_holder(name, top, data))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a socket
+            raise
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_PART_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _exists(name: str, top: int, data: int) -> bool:
+    try:
+        os.stat(name, dir_fd=_holder(name, top, data))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _holder(name: str, top: int, data: int) -> int:
+    """Return where a file is: in what `..data` led to, if a reader would go through that."""
+    try:
+        return data if os.readlink(name, dir_fd=top) == f"{_DATA}/{name}" else top
+    except OSError:  # not a link
+        return top

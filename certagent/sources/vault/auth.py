@@ -1,0 +1,221 @@
+"""The login methods: what the pod has is turned into a Vault token."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from hvac.utils import format_url
+
+from certagent.config.model import AppRoleAuth, CertAuth, JwtAuth, KubernetesAuth, TokenAuth
+from certagent.errors import AccessDenied, SourceUnavailable
+from certagent.sources.vault.client import VaultRefused
+from certagent.sources.vault.failures import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import hvac
+
+    from certagent.config.model import Auth
+
+MAX_CREDENTIAL_BYTES = 64 << 10
+"""A service-account token has some 1 to 2 kB; Vault refuses requests with larger headers anyway."""
+ATTEMPTED_AGAIN = "It is read again at the next attempt."
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A Vault token and its lease in seconds; 0 never ends.
+
+    `revocable` tells that it is ours to give back, because it was obtained by a login, and that
+    Vault keeps a record of it: it keeps none of a batch token.
+    """
+
+    token: str = field(repr=False)
+    lease: float = 0.0
+    revocable: bool = False
+
+
+class Authenticator:
+    """Logs in by the configured method, with what the files hold at that moment.
+
+    `environment_token` is what `method: token` uses without a file.
+    """
+
+    def __init__(self, auth: Auth, environment_token: str = "") -> None:
+        self._auth = auth
+        self._environment_token = environment_token
+        # The wrapping token that was used, and what was in it.
+        self._unwrapped: tuple[str, str] = ("", "")
+
+    def login(self, client: hvac.Client) -> Login:
+        """Return a token; raises `AccessDenied` or `SourceUnavailable`."""
+        match self._auth:
+            case KubernetesAuth() | JwtAuth() as auth:
+                return _service_account(client, auth)
+            case AppRoleAuth() as auth:
+                return self._approle(client, auth)
+            case CertAuth() as auth:
+                return _cert(client, auth)
+            case auth:
+                return self._token(auth)
+
+    def _approle(self, client: hvac.Client, auth: AppRoleAuth) -> Login:
+        role_id = _credential(auth.role_id_file, "role id")
+        content = _credential(auth.secret_id_file, "secret id")
+        secret_id = self._secret_id(client, auth, content) if auth.secret_id_wrapped else content
+        return _logged_in(
+            lambda: client.auth.approle.login(
+                role_id, secret_id, use_token=False, mount_point=auth.mount
+            ),
+            f"the AppRole login at {auth.mount!r}",
+            "The role id or the secret id is wrong, has expired, or was used up: issue a new one.",
+        )
+
+    def _secret_id(self, client: hvac.Client, auth: AppRoleAuth, wrapping_token: str) -> str:
+        """Unwrap the secret id, once: a wrapping token works a single time."""
+        if self._unwrapped[0] != wrapping_token:
+            # A wrapping token is what authorises its own unwrapping.
+            client.token = wrapping_token
+            try:
+                answer = client.sys.unwrap()
+            except VaultRefused as refused:
+                raise AccessDenied(
+                    f"Vault refused to unwrap the secret id ({refused.answer}).",
+                    hint=f"The wrapping token in {auth.secret_id_file} has expired or was used. "
+                    "Unless a former run of this agent did,\nsomeone else may have unwrapped it: "
+                    "revoke the secret id, and wrap a new one.",
+                ) from refused
+            finally:
+                client.token = ""
+            self._unwrapped = (wrapping_token, _text(answer.get("data"), "secret_id"))
+        return self._unwrapped[1]
+
+    def _token(self, auth: TokenAuth) -> Login:
+        if auth.token_file:
+            return Login(_credential(auth.token_file, "Vault token"))
+        if not self._environment_token.strip():
+            raise AccessDenied(
+                "There is no Vault token.", hint="Set VAULT_TOKEN, or vault.auth.tokenFile."
+            )
+        return Login(_checked(self._environment_token, "VAULT_TOKEN"))
+
+
+def _service_account(client: hvac.Client, auth: KubernetesAuth | JwtAuth) -> Login:
+    jwt = _credential(auth.token_file, "service-account token")
+    api = client.auth
+    if isinstance(auth, KubernetesAuth):
+
+        def log_in() -> object:
+            return api.kubernetes.login(auth.role, jwt, use_token=False, mount_point=auth.mount)
+    else:
+
+        def log_in() -> object:
+            return api.jwt.jwt_login(auth.role, jwt, use_token=False, path=auth.mount)
+
+    return _logged_in(
+        log_in,
+        f"the login for role {auth.role!r} at {auth.mount!r}",
+        _requirement(jwt, auth.token_file),
+    )
+
+
+def _cert(client: hvac.Client, auth: CertAuth) -> Login:
+    # The session presents the certificate; a kept connection would present that of its own time.
+    client.session.close()
+    path = format_url("/v1/auth/{mount}/login", mount=auth.mount)
+    return _logged_in(
+        lambda: client.adapter.post(path, json={"name": auth.role} if auth.role else {}),
+        f"the login with the certificate {auth.cert_file} at {auth.mount!r}",
+        "A role of that mount must trust its issuer and allow its names; it may have expired.",
+    )
+
+
+def _logged_in(log_in: Callable[[], object], what: str, hint: str) -> Login:
+    """Log in and take the token out of the answer."""
+    try:
+        answer = log_in()
+    except VaultRefused as refused:
+        raise AccessDenied(f"Vault refused {what} ({refused.answer}).", hint=hint) from refused
+    auth = answer.get("auth") if isinstance(answer, dict) else None
+    token = _text(auth, "client_token")
+    lease = auth.get("lease_duration") if isinstance(auth, dict) else None
+    if not isinstance(lease, int | float) or lease < 0:
+        raise _malformed("lease_duration")
+    batch = isinstance(auth, dict) and auth.get("token_type") == "batch"
+    return Login(token, float(lease), revocable=not batch)
+
+
+def _text(answer: object, key: str) -> str:
+    """Return a secret text of an answer."""
+    value = answer.get(key) if isinstance(answer, dict) else None
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
+        raise _malformed(key)
+    return value
+
+
+def _malformed(key: str) -> SourceUnavailable:
+    return SourceUnavailable(
+        f"Vault answered a login without a usable {key!r}.",
+        hint="Check that vault.auth names the right mount, and that vault.address is Vault's own.",
+    )
+
+
+def _credential(path: str, what: str) -> str:
+    """Read a credential from its file, without the space around it.
+
+    A file that is not usable yet is `AccessDenied`, which is tried again: kubelet projects a token,
+    and an operator delivers a secret id, at a time of their own.
+    """
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - pathlib cannot read a bounded part
+            data = file.read(MAX_CREDENTIAL_BYTES + 1)
+    except OSError as error:
+        raise AccessDenied(
+            f"The {what} in {path} cannot be read: {error.strerror}.", hint=ATTEMPTED_AGAIN
+        ) from error
+    if len(data) > MAX_CREDENTIAL_BYTES:
+        raise AccessDenied(f"The {what} in {path} is too large.", hint=ATTEMPTED_AGAIN)
+    return _checked(data.decode("ascii", "replace"), f"The {what} in {path}")
+
+
+def _checked(text: str, what: str) -> str:
+    text = text.strip()
+    if not text:
+        raise AccessDenied(f"{what} is empty.", hint=ATTEMPTED_AGAIN)
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise AccessDenied(f"{what} is not one line of text.", hint=ATTEMPTED_AGAIN)
+    return text
+
+
+def _requirement(jwt: str, path: str) -> str:
+    """Return what the role must accept, from the token's own claims, which nobody has verified."""
+    claims = _claims(jwt)
+    expiry = claims.get("exp")
+    if isinstance(expiry, int | float) and expiry < datetime.now(UTC).timestamp():
+        return (
+            f"The token in {path} has expired: kubelet renews a projected token, "
+            "but not a copy of one, nor one mounted by subPath."
+        )
+    account = str(claims.get("sub", "unknown")).removeprefix("system:serviceaccount:")
+    audience = claims.get("aud", "none")
+    audiences = audience if isinstance(audience, list) else [audience]
+    return (
+        f"The role must bind service account {one_line(account.replace(':', '/'))!r} and audience "
+        f"{one_line(', '.join(map(str, audiences)))!r}; Vault also answers 403 when its token "
+        "reviewer is unreachable."
+    )
+
+
+def _claims(jwt: str) -> dict[str, Any]:
+    """Return a JWT's claims, or nothing where it is not one."""
+    payload = jwt.split(".")[1] if jwt.count(".") == 2 else ""  # noqa: PLR2004 - RFC 7515, 3.1
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}

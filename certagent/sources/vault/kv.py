@@ -1,0 +1,210 @@
+"""The key-value engine as a source: one secret, and its older versions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from hvac.utils import format_url
+
+from certagent.errors import AccessDenied, SecretNotFound, SourceUnavailable
+from certagent.material.raw import RawBundle
+from certagent.sources import Revision
+from certagent.sources.vault.client import VaultRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import hvac
+
+    from certagent.config.model import VaultKVSource as VaultKVConfig
+    from certagent.errors import CertagentError
+    from certagent.sources.vault.connection import VaultConnection
+
+Part = TypeVar("Part")
+
+_NOT_FOUND = 404
+_DENIED = frozenset({401, 403})
+
+
+class VaultKVSource:
+    """Implements `sources.Source` on a KV v1 or v2 secret that holds all parts.
+
+    Only the secret's own path is read (`<mount>/data/<path>` with KV v2), so a policy that allows
+    this one path is enough; older versions are read by `?version=`, and `metadata/` never.
+    """
+
+    def __init__(self, connection: VaultConnection, config: VaultKVConfig) -> None:
+        self._connection = connection
+        self._mount = config.mount.strip("/")
+        self._path = config.path.strip("/")
+        self._names: dict[str, str] = msgspec.structs.asdict(config.fields)
+        self._fixed = None if config.kv_version is msgspec.UNSET else config.kv_version
+        self._detected: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The secret as operators write it: `vault:<mount>/<path>`."""
+        return f"vault:{self._mount}/{self._path}"
+
+    def revisions(self) -> Iterator[Revision]:
+        """Yield the newest revision, then each older one, for one request each.
+
+        Raises `SecretNotFound`, `AccessDenied` or `SourceUnavailable`. The history ends where
+        `max_versions` has cut it off, or at version 1. KV v1 keeps none.
+        """
+        version = self._version()
+        try:
+            newest = self._unversioned() if version == 1 else self._versioned()
+        except SecretNotFound:
+            # The mount may have become one of another version.
+            self._detected = None
+            raise
+        yield newest
+        if version == 1:
+            return
+        for number in range(int(newest.version) - 1, 0, -1):
+            try:
+                older = self._versioned(number)
+            except SecretNotFound:
+                return
+            yield older
+
+    def _version(self) -> int:
+        """Return the engine's version: as configured, or as the server tells, asked once."""
+        if self._fixed is not None:
+            return self._fixed
+        if self._detected is None:
+            self._detected = self._detect()
+        return self._detected
+
+    def _detect(self) -> int:
+        """Ask for the mount (Vault's `sys/internal/ui/mounts/:path`, as its CLI's `kv` does)."""
+        path = format_url(
+            "/v1/sys/internal/ui/mounts/{mount}/{path}", mount=self._mount, path=self._path
+        )
+        try:
+            answer = self._connection.call(lambda client: client.adapter.get(path))
+        except VaultRefused as refused:
+            raise AccessDenied(
+                f"Vault did not tell which KV version {self.name} has ({refused.answer}).",
+                hint=f"Check that the mount {self._mount!r} exists and that a policy of the login "
+                "allows to read the secret;\nor set kvVersion to 1 or 2, and this is not asked.",
+            ) from refused
+        mount = _member(answer, "data", dict)
+        engine, found = mount.get("type"), str(mount.get("path", "")).strip("/")
+        if found.startswith(f"{self._mount}/"):
+            raise SecretNotFound(
+                f"The mount of {self.name} is {found!r}, not {self._mount!r}.",
+                hint="Correct the source's mount and path.",
+            )
+        if engine not in ("kv", "generic"):
+            raise SecretNotFound(
+                f"The mount {self._mount!r} is of type {str(engine)[:40]!r}, not key-value.",
+                hint="Correct the source's mount.",
+            )
+        # A KV mount without options is of version 1, and so is its forerunner `generic`.
+        options = mount.get("options")
+        return 2 if isinstance(options, dict) and str(options.get("version")) == "2" else 1
+
+    def _unversioned(self) -> Revision:
+        answer = self._get(lambda client: client.secrets.kv.v1.read_secret(self._path, self._mount))
+        fields = _member(answer, "data", dict)
+        # The digest covers a private key. It is shown, and that is safe: nobody can try out keys.
+        mapped = {name: fields.get(name) for name in self._names.values()}
+        canonical = json.dumps(mapped, sort_keys=True, separators=(",", ":")).encode()
+        version = f"sha256:{hashlib.sha256(canonical).hexdigest()[:12]}"
+        return Revision(version, None, self._loader(fields))
+
+    def _versioned(self, number: int | None = None) -> Revision:
+        """Read one version, by default the newest."""
+        answer = self._get(
+            lambda client: client.secrets.kv.v2.read_secret_version(
+                self._path,
+                version=number,
+                mount_point=self._mount,
+                raise_on_deleted_version=False,
+            )
+        )
+        data = _member(answer, "data", dict)
+        metadata = _member(data, "metadata", dict)
+        found = _member(metadata, "version", int)
+        if found < 1 or number not in (None, found):
+            raise _malformed("version")
+        version = str(found)
+        created_at = _moment(_member(metadata, "created_time", str))
+        if data.get("data") is not None:
+            return Revision(version, created_at, self._loader(_member(data, "data", dict)))
+        withdrawn = _withdrawn(metadata)
+        message = f"Version {version} of {self.name} was withdrawn: {withdrawn}."
+        return Revision(version, created_at, _nothing(message), withdrawn)
+
+    def _loader(self, fields: Mapping[str, object]) -> Callable[[], RawBundle]:
+        return lambda: RawBundle.of(fields, self._names)
+
+    def _get(self, operation: Callable[[hvac.Client], dict[str, Any]]) -> dict[str, Any]:
+        try:
+            return self._connection.call(operation)
+        except VaultRefused as refused:
+            raise self._explained(refused) from refused
+
+    def _explained(self, refused: VaultRefused) -> CertagentError:
+        """Return what a refusal to read the secret means."""
+        version = self._fixed or self._detected
+        path = f"{self._mount}/{self._path}" if version == 1 else f"{self._mount}/data/{self._path}"
+        if refused.status in _DENIED:
+            return AccessDenied(
+                f"Vault refused to read {self.name} ({refused.answer}).",
+                hint=f'A policy of the login must allow "read" on "{path}".',
+            )
+        if refused.status == _NOT_FOUND:
+            return SecretNotFound(
+                f"There is no secret at {self.name} ({refused.answer}).",
+                hint=f"{path!r} was read: check the mount, the path, and kvVersion if it is set.",
+            )
+        return SourceUnavailable(
+            f"Vault could not read {self.name} ({refused.answer}).",
+            hint="The mount may be upgrading itself to KV version 2, or not be a key-value engine.",
+        )
+
+
+def _nothing(message: str) -> Callable[[], RawBundle]:
+    def load() -> RawBundle:
+        raise SecretNotFound(message, hint="Undelete it, or store a new version.")
+
+    return load
+
+
+def _withdrawn(metadata: Mapping[str, object]) -> str:
+    """Return how a version was taken back."""
+    if metadata.get("destroyed") is True:
+        return "destroyed"
+    moment = _moment(_member(metadata, "deletion_time", str))
+    return f"deleted at {moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _moment(text: str) -> datetime:
+    """Return a time as Vault writes it: RFC 3339, with nanoseconds."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise _malformed("time") from error
+
+
+def _member(answer: object, key: str, kind: type[Part]) -> Part:
+    """Return a part of an answer; raises `SourceUnavailable` unless it is of this JSON type."""
+    value = answer.get(key) if isinstance(answer, dict) else None
+    if type(value) is not kind:
+        raise _malformed(key)
+    return value
+
+
+def _malformed(key: str) -> SourceUnavailable:
+    return SourceUnavailable(
+        f"Vault's answer has no usable {key!r}, so it is not a key-value engine's.",
+        hint="Check the source's mount and kvVersion, and that vault.address is Vault's own.",
+    )

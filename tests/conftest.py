@@ -1,0 +1,53 @@
+"""What all tests share: a clean environment, and real servers, one of each a session."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.support.openbao import OpenBao
+from tests.support.tls import TLSAuthority
+from tests.support.tokenreview import Cluster
+
+_OURS = ("VAULT_", "BAO_", "CERTAGENT_", "AZURE_", "ISTIO_")
+_OTHERS = (
+    "ROOT_CA_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NETRC",
+)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    """Take out of the environment what would configure the agent, or send it elsewhere."""
+    for name in list(os.environ):
+        if name.startswith(_OURS) or name.upper() in _OTHERS:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory):
+    """The authority behind the test servers' certificates."""
+    return TLSAuthority(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
+def cluster(tls):
+    """A Kubernetes cluster, as far as Vault sees one; put back what you break of it."""
+    with Cluster(tls) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def openbao(tls):
+    """A real OpenBao, also on TLS; each test makes mounts and policies of its own in it."""
+    with OpenBao(tls) as running:
+        yield running

@@ -1,0 +1,300 @@
+"""`certagent demo`, as a newcomer runs it: real servers, real agents, nothing left behind."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.support.openbao import OpenBaoError
+from tests.support.process import COMMAND, certagent, environment, until
+
+WITHIN = 60.0
+
+
+def processes_in(directory: Path) -> list[int]:
+    """The processes that work in a directory; each child of the demo does."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            working = (entry / "cwd").readlink()
+        except OSError:
+            continue
+        if entry.name.isdigit() and working.is_relative_to(directory):
+            found.append(int(entry.name))
+    return found
+
+
+def arguments_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+@contextmanager
+def demo(home: Path, *words: str, **environ: object):
+    """Run the demo with its output in `home/out`, and end it if the test has not."""
+    home.mkdir(exist_ok=True)
+    temporary = home / "tmp"
+    temporary.mkdir()
+    with (home / "out").open("w") as output:
+        process = subprocess.Popen(
+            [*COMMAND, "demo", *words],
+            env=environment({"TMPDIR": temporary, **environ}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    process.told = (home / "out").read_text
+    process.temporary = temporary
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(30)
+
+
+def until_told(process, text: str) -> None:
+    until(lambda: text in process.told() or process.poll() is not None, WITHIN, process.told)
+    assert text in process.told()
+
+
+def nothing_left(process) -> bool:
+    return not list(process.temporary.iterdir()) and not processes_in(process.temporary)
+
+
+def inventory(openbao) -> dict[str, set[str]]:
+    """What there is in a Vault: mounts, logins, policies, identities."""
+
+    def keys(path: str) -> set[str]:
+        try:
+            return set(openbao.call("LIST", path)["data"]["keys"])
+        except OpenBaoError as error:
+            assert error.status == 404  # an empty list
+            return set()
+
+    return {
+        "mounts": set(openbao.call("GET", "sys/mounts")["data"]),
+        "logins": set(openbao.call("GET", "sys/auth")["data"]),
+        "policies": keys("sys/policies/acl"),
+        "entities": keys("identity/entity/id"),
+        "aliases": keys("identity/entity-alias/id"),
+    }
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """One run of the demo, beside a Vault that VAULT_ADDR names and nobody asked it to use."""
+    home = tmp_path_factory.mktemp("demo")
+    started = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as bystander:
+        bystander.setblocking(False)
+        done = certagent(
+            "demo",
+            timeout=WITHIN,
+            TMPDIR=home,
+            VAULT_ADDR=f"http://127.0.0.1:{bystander.getsockname()[1]}",
+            VAULT_TOKEN="canary-of-a-token",
+            CERTAGENT_CONFIG="/nowhere.yaml",
+            HTTP_PROXY="http://127.0.0.1:1",
+            http_proxy="http://127.0.0.1:1",
+        )
+        with pytest.raises(BlockingIOError):
+            bystander.accept()
+    assert done.code == 0, done.stdout + done.stderr
+    return done, home, time.monotonic() - started
+
+
+def test_it_tells_the_whole_story(told):
+    done, _, _ = told
+    for words in (
+        *("cluster1", "cluster2", "rotation"),
+        *("ca-key.pem", "ca-cert.pem", "cert-chain.pem", "root-cert.pem"),
+        "istiod would take this set",
+        "version 3 refused",
+        "code=key-mismatch",
+        "unchanged  root-cert.pem",
+        "cluster2-secrets/istiod-service/certs: 403",
+        "Cleaned up",
+    ):
+        assert words in done.stdout
+    assert done.stderr == ""
+
+
+def test_it_shows_the_fingerprints_before_and_after_the_rotation(told):
+    before, after = re.findall(r"(?:before|after) +sha256 ([0-9a-f]{64})\n", told[0].stdout)
+    assert before != after
+    # Each is also that of the intermediate that was made, and in the check or the agent's line.
+    assert told[0].stdout.count(before) >= 3
+    assert told[0].stdout.count(after) >= 3
+
+
+def test_its_steps_are_numbered(told):
+    steps = [int(step) for step in re.findall(r"^([0-9]+)\. ", told[0].stdout, re.MULTILINE)]
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(steps) == 9
+
+
+def test_it_takes_seconds(told):
+    assert told[2] < WITHIN
+
+
+def test_it_leaves_no_file_and_no_process(told):
+    assert list(told[1].iterdir()) == []
+    assert processes_in(told[1]) == []
+
+
+def test_it_shows_no_key_and_no_token(told):
+    assert "PRIVATE KEY" not in told[0].stdout
+    assert "eyJ" not in told[0].stdout
+    assert "canary" not in told[0].stdout
+    assert "VAULT_TOKEN" not in told[0].stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_keep_stays_to_play_with_until_a_signal(tmp_path, number):
+    with demo(tmp_path, "--keep") as process:
+        until_told(process, "Ctrl-C ends it")
+        address, token = re.findall(r"export VAULT_(?:ADDR|TOKEN)=(\S+)", process.told())
+        request = Request(f"{address}/v1/sys/mounts", headers={"X-Vault-Token": token})
+        with urlopen(request, timeout=10) as answer:
+            assert b"kubernetes-cluster1-secrets/" in answer.read()
+        running = processes_in(process.temporary)
+        assert len(running) == 2
+        assert not any(token in arguments_of(pid) for pid in running)
+        process.send_signal(number)
+        assert process.wait(30) == 0
+        assert "Stopped, and cleaned up." in process.told()
+        assert nothing_left(process)
+
+
+def test_what_keep_offers_rotates_once_more(tmp_path):
+    with demo(tmp_path, "--keep") as process:
+        until_told(process, "Ctrl-C ends it")
+        offered = re.search(r"(export PATH=.*?)\n\n   And look", process.told(), re.DOTALL)
+        commands = "\n".join(
+            line for line in offered[1].splitlines() if line.startswith("      ") or "=" in line
+        )
+        subprocess.run(
+            ["sh", "-euc", commands], check=True, capture_output=True, env=environment({}),
+            timeout=30,
+        )  # fmt: skip
+        log = next(process.temporary.glob("*/agent.log"))
+        until(lambda: "published bundle=istiod-ca version=4" in log.read_text())
+
+
+def test_keep_ends_when_the_agent_does(tmp_path):
+    with demo(tmp_path, "--keep") as process:
+        until_told(process, "Ctrl-C ends it")
+        (agent,) = (p for p in processes_in(process.temporary) if "run" in arguments_of(p).split())
+        Path(f"/proc/{agent}").stat()
+        subprocess.run(["kill", "-KILL", str(agent)], check=True)
+        assert process.wait(30) == 70
+        assert "The agent has ended" in process.told()
+        assert nothing_left(process)
+
+
+def test_a_stop_in_the_midst_leaves_nothing(tmp_path):
+    with demo(tmp_path) as process:
+        until_told(process, "3. In Vault")
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+        assert nothing_left(process)
+
+
+def test_a_kill_ends_its_children_too(tmp_path):
+    with demo(tmp_path, "--keep") as process:
+        until_told(process, "Ctrl-C ends it")
+        process.kill()
+        until(lambda: not processes_in(process.temporary))
+
+
+def test_a_reader_that_goes_away_ends_it_cleanly(tmp_path):
+    process = subprocess.Popen(
+        [*COMMAND, "demo"],
+        env=environment({"TMPDIR": tmp_path}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    with process.stderr as errors:
+        assert errors.read() == b""
+    assert process.wait(WITHIN) == 128 + signal.SIGPIPE
+    assert list(tmp_path.iterdir()) == []
+    assert processes_in(tmp_path) == []
+
+
+# In a Vault of the user's
+
+
+def test_a_users_vault_is_as_it_was_afterwards(openbao, tmp_path):
+    before = inventory(openbao)
+    done = certagent("demo", "--vault", openbao.address, TMPDIR=tmp_path, VAULT_TOKEN=openbao.token)
+    assert done.code == 0, done.stderr
+    (prefix,) = set(re.findall(r"certagent-demo-[0-9a-f]{8}-", done.stdout))
+    assert f"{prefix}kubernetes-cluster1-secrets" in done.stdout
+    assert openbao.token not in done.stdout
+    assert inventory(openbao) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_users_vault_is_as_it_was_after_a_stop(openbao, tmp_path):
+    before = inventory(openbao)
+    where = ("--keep", "--vault", openbao.address)
+    with demo(tmp_path, *where, VAULT_TOKEN=openbao.token) as process:
+        until_told(process, "Ctrl-C ends it")
+        assert inventory(openbao) != before
+        assert openbao.token not in process.told()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert nothing_left(process)
+    assert inventory(openbao) == before
+
+
+def test_a_token_that_may_not_do_it_all_leaves_nothing(openbao, tmp_path):
+    name = openbao.unique("half-an-operator")
+    rules = 'path "sys/mounts/certagent-demo-*" { capabilities = ["create", "update", "delete"] }'
+    openbao.call("POST", f"sys/policies/acl/{name}", {"policy": rules})
+    token = openbao.create_token(name)
+    before = inventory(openbao)
+    done = certagent("demo", "--vault", openbao.address, TMPDIR=tmp_path, VAULT_TOKEN=token)
+    assert done.code == 77
+    assert "refused to make the login mount certagent-demo-" in done.stderr
+    assert "Still in" not in done.stderr
+    assert inventory(openbao) == before
+
+
+def test_a_token_that_is_not_taken_is_told(openbao, tmp_path):
+    done = certagent("demo", "--vault", openbao.address, TMPDIR=tmp_path, VAULT_TOKEN="wrong")
+    assert done.code == 77
+    assert "refused to look the token up (403" in done.stderr
+    assert "wrong" not in done.stderr
+
+
+def test_a_users_vault_on_tls_is_reached_with_its_ca(openbao, tls, tmp_path):
+    ca = tmp_path / "ca.pem"
+    ca.write_text(tls.ca_pem)
+    done = certagent(
+        *("demo", "--vault", openbao.tls_address),
+        TMPDIR=tmp_path,
+        VAULT_TOKEN=openbao.token,
+        VAULT_CACERT=ca,
+    )
+    assert done.code == 0, done.stderr
+
+
+def test_an_exported_vault_addr_is_not_enough_to_write_there(openbao, tmp_path):
+    before = inventory(openbao)
+    done = certagent("demo", TMPDIR=tmp_path, VAULT_ADDR=openbao.address, VAULT_TOKEN=openbao.token)
+    assert done.code == 0, done.stderr
+    assert openbao.address not in done.stdout
+    assert inventory(openbao) == before

@@ -1,0 +1,91 @@
+"""Start-up imports only what the configuration needs: a module costs time and memory in a pod."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.material import fields, files, make_root
+from tests.support.process import environment
+
+PROBE = """
+import atexit, sys
+atexit.register(lambda: print("\\n".join(sys.modules), file=open({listing!r}, "w")))
+from certagent.cli.main import main
+sys.exit(main())
+"""
+
+AZURE = {"azure", "msal"}
+OPERATORS_ONLY = {
+    "watchfiles",
+    "prometheus_client",
+    "http.server",
+    "asyncio",
+    "certagent.config.faults",
+    "certagent.material.issuing",
+    "certagent.cli.check",
+    "certagent.cli.demo",
+}
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    """Run a verb to its end, and return the modules that it had loaded."""
+
+    def loaded_(*words: object, **environ: object) -> set[str]:
+        listing = tmp_path / "modules"
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE.format(listing=str(listing)), *map(str, words)],
+            env=environment(environ),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return set(listing.read_text().splitlines())
+
+    return loaded_
+
+
+@pytest.fixture
+def certs(tmp_path):
+    directory = tmp_path / "certs"
+    directory.mkdir()
+    for name, data in files(make_root().intermediate().raw()).items():
+        (directory / name).write_bytes(data)
+    return directory
+
+
+def test_init_from_vault_loads_nothing_of_azure_nor_what_operators_use(loaded, openbao, tmp_path):
+    mount = openbao.kv(2)
+    openbao.put(mount, "ca", fields(make_root().intermediate().raw()))
+
+    modules = loaded(
+        "init",
+        VAULT_ADDR=openbao.address,
+        VAULT_TOKEN=openbao.token,
+        CERTAGENT_SOURCE=f"vault:{mount}/ca",
+        ROOT_CA_DIR=tmp_path / "ca",
+    )
+
+    assert "hvac" in modules
+    assert not modules & (AZURE | OPERATORS_ONLY)
+    assert "yaml" not in modules, "the environment needs no YAML"
+
+
+def test_init_from_a_directory_loads_no_client(loaded, certs, tmp_path):
+    modules = loaded("init", CERTAGENT_SOURCE=f"file:{certs}", ROOT_CA_DIR=tmp_path / "ca")
+
+    assert not modules & (AZURE | OPERATORS_ONLY | {"hvac", "requests", "urllib3", "yaml"})
+
+
+def test_check_loads_no_client(loaded, certs):
+    modules = loaded("check", certs)
+
+    assert not modules & (AZURE | {"hvac", "requests", "urllib3", "watchfiles", "yaml"})
+
+
+def test_schema_loads_no_cryptography(loaded):
+    assert not loaded("schema") & {"cryptography", "hvac", "requests"}

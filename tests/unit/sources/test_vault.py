@@ -1,0 +1,399 @@
+"""Logins and secrets of a server that answers what a real one seldom does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from types import SimpleNamespace
+
+import pytest
+
+from certagent.config.model import (
+    AppRoleAuth,
+    JwtAuth,
+    KubernetesAuth,
+    TokenAuth,
+    VaultConfig,
+)
+from certagent.config.model import VaultKVSource as Config
+from certagent.errors import AccessDenied, CertagentError, SecretNotFound, SourceUnavailable
+from certagent.sources.vault import VaultConnection, VaultKVSource
+from tests.support.scripted import ScriptedServer, answer
+
+LEASE = 900
+METADATA = {
+    "version": 5,
+    "created_time": "2026-01-02T03:04:05.123456789Z",
+    "deletion_time": "",
+    "destroyed": False,
+}
+FIELDS = {"ca_key": "key", "ca_cert": "cert", "cert_chain": "chain", "root_cert": "root"}
+
+
+class Vault(ScriptedServer):
+    """Answers logins with `login`, the rest with `read`; what is revoked is in `revoked`."""
+
+    def __init__(self):
+        super().__init__(self._answer)
+        self.logins = 0
+        self.login = None
+        self.read = answer(200, {"data": {"data": FIELDS, "metadata": METADATA}})
+        self.revoked = []
+
+    def _answer(self, asked, _):
+        if asked.path.endswith("/login"):
+            self.logins += 1
+            auth = {"client_token": f"token-{self.logins}", "lease_duration": LEASE}
+            return self.login or answer(200, {"auth": auth})
+        if asked.path.endswith("revoke-self"):
+            self.revoked.append(asked.headers["x-vault-token"])
+            return answer(204)
+        return self.read(asked) if callable(self.read) else self.read
+
+
+@pytest.fixture
+def vault():
+    with Vault() as running:
+        yield running
+
+
+@pytest.fixture
+def clock():
+    return SimpleNamespace(now=1000.0)
+
+
+@pytest.fixture
+def token_file(tmp_path):
+    path = tmp_path / "token"
+    path.write_text("a.b.c")
+    return path
+
+
+@pytest.fixture
+def connection(vault, clock, token_file):
+    config = VaultConfig(
+        address=vault.address, auth=JwtAuth(role="istiod", token_file=str(token_file))
+    )
+    made = VaultConnection(config, clock=lambda: clock.now)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def source(connection):
+    return VaultKVSource(connection, Config(mount="kv", path="certs", kv_version=2))
+
+
+class TestLease:
+    def test_a_login_lasts_until_a_third_of_the_lease_is_left(self, vault, source, clock):
+        next(source.revisions())
+        clock.now += LEASE * 2 / 3 - 1
+        next(source.revisions())
+        assert vault.logins == 1
+
+        clock.now += 2
+        next(source.revisions())
+
+        assert vault.logins == 2
+        assert vault.revoked == ["token-1"]
+        assert vault.asked[-1].headers["x-vault-token"] == "token-2"
+
+    def test_a_login_is_sent_without_the_token_that_it_replaces(self, vault, source, clock):
+        next(source.revisions())
+        clock.now += LEASE
+        next(source.revisions())
+
+        logins = [asked for asked in vault.asked if asked.path.endswith("/login")]
+        assert [login.headers.get("x-vault-token") for login in logins] == [None, None]
+
+    def test_while_no_new_login_is_possible_the_present_one_is_used_up(
+        self, vault, source, clock, connection, caplog
+    ):
+        next(source.revisions())
+        vault.login = answer(503)
+        clock.now += LEASE * 2 / 3 + 1
+        next(source.revisions())
+        assert connection.logins == {"ok": 1, "unavailable": 1}
+        assert "the present one is good for 299 s more" in caplog.text
+
+        clock.now += LEASE / 3
+        with pytest.raises(SourceUnavailable):
+            next(source.revisions())
+
+    def test_a_lease_of_zero_never_ends(self, vault, source, clock):
+        auth = {"client_token": "root", "lease_duration": 0}
+        vault.login = answer(200, {"auth": auth})
+        next(source.revisions())
+        clock.now += 10**9
+        next(source.revisions())
+
+        assert vault.logins == 1
+
+    def test_a_login_that_is_limited_is_counted_as_such(self, vault, source, connection):
+        vault.login = answer(429, Retry_After="9")
+        with pytest.raises(SourceUnavailable) as limited:
+            next(source.revisions())
+
+        assert limited.value.retry_after == 9
+        assert connection.logins == connection.requests == {"limited": 1}
+
+    def test_a_403_straight_after_the_login_makes_no_second_one(self, vault, source):
+        vault.read = answer(403, {"errors": ["permission denied"]})
+        with pytest.raises(AccessDenied, match="refused to read"):
+            next(source.revisions())
+
+        assert vault.logins == 1
+
+    def test_close_never_raises(self, vault, connection, source):
+        next(source.revisions())
+        vault.__exit__()
+
+        connection.close()
+
+        assert connection.requests["unavailable"] == 1
+
+
+class TestLoginAnswers:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {},
+            {"auth": None},
+            {"auth": []},
+            {"auth": {"client_token": ""}},
+            {"auth": {"client_token": 7, "lease_duration": 1}},
+            {"auth": {"client_token": "two\nlines", "lease_duration": 1}},
+            {"auth": {"client_token": "t", "lease_duration": "1h"}},
+            {"auth": {"client_token": "t", "lease_duration": -1}},
+        ],
+    )
+    def test_an_answer_of_the_wrong_shape_is_unavailable(self, vault, source, body):
+        vault.login = answer(200, body)
+
+        with pytest.raises(SourceUnavailable, match="without a usable"):
+            next(source.revisions())
+
+    @pytest.mark.parametrize(
+        "token", ["a.b.c", "a.e30.c", "a.W10.c", "a.!.c", "x", "a." + "W1tb" * 4000 + ".c"]
+    )
+    def test_a_refusal_is_told_also_for_a_token_that_is_no_jwt(
+        self, vault, source, token_file, token
+    ):
+        token_file.write_text(token)
+        vault.login = answer(403, {"errors": ["permission denied"]})
+
+        with pytest.raises(AccessDenied) as denied:
+            next(source.revisions())
+
+        assert denied.value.message == (
+            "Vault refused the login for role 'istiod' at 'jwt' (403: permission denied)."
+        )
+        assert "service account 'unknown' and audience 'none'" in denied.value.hint
+
+
+class TestCredentialFiles:
+    @pytest.mark.parametrize(
+        ("content", "told"),
+        [
+            (b"", "is empty"),
+            (b" \n", "is empty"),
+            (b"\xff\x00\x01", "is not one line of text"),
+            (b"two\nlines", "is not one line of text"),
+            (b"two words", "is not one line of text"),
+            (b"x" * (1 << 17), "is too large"),
+        ],
+    )
+    def test_one_that_is_not_usable_is_refused_and_tried_again(
+        self, source, token_file, content, told, vault
+    ):
+        token_file.write_bytes(content)
+
+        with pytest.raises(AccessDenied, match=told) as denied:
+            next(source.revisions())
+
+        assert f"The service-account token in {token_file}" in denied.value.message
+        assert denied.value.transient
+        assert vault.asked == []
+
+    def test_one_that_is_not_there_yet_is_refused_and_tried_again(self, source, token_file):
+        token_file.unlink()
+        with pytest.raises(AccessDenied, match="cannot be read: No such file"):
+            next(source.revisions())
+        token_file.write_text("a.b.c")
+
+        assert next(source.revisions()).version == "5"
+
+    def test_a_token_file_that_vanishes_is_told_and_the_token_kept(self, vault, token_file):
+        config = VaultConfig(address=vault.address, auth=TokenAuth(token_file=str(token_file)))
+        connection = VaultConnection(config)
+        source = VaultKVSource(connection, Config(mount="kv", path="certs", kv_version=2))
+        next(source.revisions())
+        token_file.unlink()
+        good, vault.read = vault.read, answer(403)
+        with pytest.raises(AccessDenied, match=r"Vault token in .* cannot be read"):
+            next(source.revisions())
+        vault.read = good
+
+        assert next(source.revisions()).version == "5"
+        assert connection.logins == {}
+        connection.close()
+
+
+class TestKVAnswers:
+    @pytest.mark.parametrize(
+        "data",
+        [
+            None,
+            [],
+            "x",
+            {},
+            {"data": FIELDS},
+            {"data": FIELDS, "metadata": None},
+            {"data": FIELDS, "metadata": {**METADATA, "version": True}},
+            {"data": FIELDS, "metadata": {**METADATA, "version": "5"}},
+            {"data": FIELDS, "metadata": {**METADATA, "version": 0}},
+            {"data": FIELDS, "metadata": {**METADATA, "created_time": ""}},
+            {"data": FIELDS, "metadata": {**METADATA, "created_time": "0001-01-01T00:00:00+23:00"}},
+            {"data": FIELDS, "metadata": {**METADATA, "created_time": 7}},
+            {"data": [], "metadata": METADATA},
+            {"data": None, "metadata": METADATA},
+        ],
+    )
+    def test_an_answer_of_the_wrong_shape_is_unavailable(self, vault, source, data):
+        vault.read = answer(200, {"data": data})
+
+        with pytest.raises(SourceUnavailable, match="not a key-value engine's"):
+            next(source.revisions())
+
+    def test_a_time_with_nanoseconds_is_read(self, source):
+        assert str(next(source.revisions()).created_at) == "2026-01-02 03:04:05.123456+00:00"
+
+    def test_a_time_without_a_zone_is_taken_for_utc(self, vault, source):
+        metadata = {**METADATA, "created_time": "2026-01-02T03:04:05"}
+        vault.read = answer(200, {"data": {"data": FIELDS, "metadata": metadata}})
+
+        assert str(next(source.revisions()).created_at) == "2026-01-02 03:04:05+00:00"
+
+    def test_an_older_version_must_be_the_one_that_was_asked_for(self, source):
+        revisions = source.revisions()
+        next(revisions)
+
+        with pytest.raises(SourceUnavailable, match="no usable 'version'"):
+            next(revisions)  # the server answers 5 again, as a cache that drops the query would
+
+    def test_an_older_version_that_is_forbidden_is_an_error(self, vault, source):
+        good = vault.read
+        vault.read = lambda asked: answer(403) if "version=" in asked.path else good
+        revisions = source.revisions()
+        next(revisions)
+
+        with pytest.raises(AccessDenied):
+            next(revisions)
+
+    @pytest.mark.parametrize("status", [400, 405])
+    def test_an_engine_that_cannot_answer_yet_is_unavailable(self, vault, source, status):
+        vault.read = answer(status, {"errors": ["Upgrading from non-versioned to versioned data"]})
+
+        with pytest.raises(SourceUnavailable, match="Upgrading"):
+            next(source.revisions())
+
+    @pytest.mark.parametrize(
+        ("mount", "version"),
+        [
+            ({"type": "kv", "path": "kv/", "options": {"version": "2"}}, "5"),
+            ({"type": "kv", "path": "kv/", "options": {"version": "1"}}, "sha256"),
+            ({"type": "kv", "options": None}, "sha256"),
+            ({"type": "generic", "path": "kv/"}, "sha256"),
+        ],
+    )
+    def test_the_version_is_what_the_mount_says(self, vault, connection, mount, version):
+        read = vault.read
+        vault.read = lambda asked: (
+            answer(200, {"data": mount}) if "/internal/" in asked.path else read
+        )
+        source = VaultKVSource(connection, Config(mount="kv", path="certs"))
+
+        assert next(source.revisions()).version.partition(":")[0] == version
+
+    @pytest.mark.parametrize("data", [None, [], {}, {"type": 7}])
+    def test_a_mount_that_is_not_described_is_an_error(self, vault, connection, data):
+        vault.read = answer(200, {"data": data})
+        source = VaultKVSource(connection, Config(mount="kv", path="certs"))
+
+        with pytest.raises((SourceUnavailable, SecretNotFound)):
+            next(source.revisions())
+
+    def test_a_detection_that_failed_is_asked_for_again(self, vault, connection):
+        good, vault.read = vault.read, answer(503)
+        source = VaultKVSource(connection, Config(mount="kv", path="certs"))
+        with pytest.raises(SourceUnavailable):
+            next(source.revisions())
+        mount = answer(200, {"data": {"type": "kv", "options": {"version": "2"}}})
+        vault.read = lambda asked: mount if "/internal/" in asked.path else good
+
+        assert next(source.revisions()).version == "5"
+
+
+class TestNothingSecretIsShown:
+    """Every secret has the word `canary` in it, and the server echoes what it is sent."""
+
+    CANARY = "canary"
+
+    def echo(self, status):
+        return lambda asked: answer(
+            status, {"errors": [str(asked.headers), asked.body.decode(), asked.path]}
+        )
+
+    def file(self, tmp_path, name):
+        path = tmp_path / name
+        path.write_text(f"{self.CANARY}-{name}")
+        return str(path)
+
+    @pytest.fixture(params=["kubernetes", "jwt", "approle", "wrapped", "token"])
+    def auth(self, request, tmp_path):
+        match request.param:
+            case "kubernetes":
+                return KubernetesAuth(role="istiod", token_file=self.file(tmp_path, "sa"))
+            case "jwt":
+                return JwtAuth(role="istiod", token_file=self.file(tmp_path, "sa"))
+            case "token":
+                return TokenAuth(token_file=self.file(tmp_path, "token"))
+            case method:
+                return AppRoleAuth(
+                    role_id_file=self.file(tmp_path, "role"),
+                    secret_id_file=self.file(tmp_path, "secret"),
+                    secret_id_wrapped=method == "wrapped",
+                )
+
+    @pytest.mark.parametrize("status", [400, 403, 404, 429, 500])
+    @pytest.mark.parametrize("at", ["login", "unwrap", "data", "revoke-self", "nowhere"])
+    def test_in_logs_reprs_and_errors(self, auth, at, status, caplog):
+        shown = []
+        secrets = {name: f"{self.CANARY} {name}" for name in FIELDS}
+        data = {"data": secrets, "metadata": METADATA, "secret_id": f"{self.CANARY}-id"}
+        token = {"client_token": f"{self.CANARY}-token", "lease_duration": LEASE}
+        good = answer(200, {"auth": token, "data": data})
+
+        def script(asked, _):
+            return self.echo(status)(asked) if at in asked.path else good
+
+        with (
+            ScriptedServer(script) as server,
+            caplog.at_level(logging.DEBUG),
+            caplog.at_level(logging.DEBUG, "urllib3"),
+        ):
+            connection = VaultConnection(VaultConfig(address=server.address, auth=auth))
+            source = VaultKVSource(connection, Config(mount="kv", path="certs", kv_version=2))
+            try:
+                revision = next(source.revisions())
+                shown += [repr(revision), repr(revision.load()), str(revision)]
+            except CertagentError as error:
+                shown += [str(error), repr(error), *traceback.format_exception(error)]
+                shown += [repr(vars(error))]
+            shown += [repr(connection), repr(connection._login), repr(vars(source))]
+            connection.close()
+
+        sent = json.dumps([(asked.headers, asked.body.decode()) for asked in server.asked])
+        assert self.CANARY in sent
+        assert self.CANARY not in "\n".join([*shown, caplog.text])

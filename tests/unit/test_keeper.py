@@ -1,0 +1,321 @@
+"""One bundle's pass: what is read, what is published, what stays."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from certagent.errors import (
+    MaterialRefused,
+    OutputError,
+    SecretNotFound,
+    SourceUnavailable,
+)
+from certagent.keeper import LOOKBACK, Assignment, Keeper
+from certagent.material.finding import Finding, Severity
+from tests.support.material import NOT_BEFORE, NOW, files, make_root, new_key, private_key_pem
+from tests.support.stores import MemorySink, MemorySource
+
+
+def missing_part() -> MaterialRefused:
+    finding = Finding("part-missing", Severity.ERROR, "private_key", "There is none.", "Store it.")
+    return MaterialRefused(finding.message, (finding,))
+
+
+CREATED = NOW - timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def root():
+    return make_root()
+
+
+@pytest.fixture
+def source():
+    return MemorySource()
+
+
+@pytest.fixture
+def sink():
+    return MemorySink()
+
+
+@pytest.fixture
+def keeper(source, sink):
+    return Keeper(Assignment("istiod-ca", source, sink))
+
+
+@pytest.fixture
+def bad(root):
+    return root.intermediate().raw(private_key=private_key_pem(new_key()))
+
+
+class TestPublication:
+    def test_the_newest_revision_is_published(self, keeper, source, sink, root):
+        raw = root.intermediate().raw()
+        source.push(raw, created_at=CREATED)
+
+        keeper.refresh(NOW)
+
+        assert sink.snapshot.files == files(raw)
+        assert sink.snapshot.record["version"] == "1"
+        assert keeper.status.ready
+        assert keeper.status.last_success == NOW
+        assert keeper.status.published == 1
+        assert set(keeper.status.not_after) == {"certificate", "chain", "roots"}
+
+    def test_an_unchanged_store_is_read_once_and_writes_nothing(self, keeper, source, sink, root):
+        source.push(root.intermediate().raw(), created_at=CREATED)
+        keeper.refresh(NOW)
+        source.reads = 0
+
+        for _ in range(5):
+            keeper.refresh(NOW)
+
+        assert source.reads == 5
+        assert sink.writes == 1
+        assert sink.tidied == 5
+
+    def test_a_new_version_of_the_same_set_writes_nothing(self, keeper, source, sink, root):
+        raw = root.intermediate().raw()
+        source.push(raw, created_at=CREATED)
+        keeper.refresh(NOW)
+        source.push(raw, created_at=NOW)
+
+        keeper.refresh(NOW)
+
+        assert sink.writes == 1
+        assert keeper.status.version == "1"
+
+    def test_a_damaged_directory_is_published_again(self, keeper, source, sink, root):
+        source.push(root.intermediate().raw(), created_at=CREATED)
+        keeper.refresh(NOW)
+        sink.snapshot = None
+
+        keeper.refresh(NOW)
+
+        assert sink.writes == 2
+
+    def test_an_older_set_that_is_stored_again_is_published_again(self, keeper, source, sink, root):
+        first, second = root.intermediate().raw(), root.intermediate().raw()
+        for raw, version in ((first, "sha256:1"), (second, "sha256:2"), (first, "sha256:1")):
+            source.versions.clear()
+            source.push(raw, version=version)
+            keeper.refresh(NOW)
+
+        assert sink.snapshot.files == files(first)
+        assert sink.writes == 3
+
+    def test_a_revision_list_has_a_file_only_where_there_is_one(self, keeper, source, sink):
+        root = make_root()
+        ca = root.intermediate()
+        source.push(ca.raw(crls=ca.crl() + root.crl()), created_at=CREATED)
+
+        keeper.refresh(NOW)
+
+        assert "ca-crl.pem" in sink.snapshot.files
+
+
+class TestBadPush:
+    def test_what_was_published_stays(self, keeper, source, sink, root, bad):
+        good = root.intermediate().raw()
+        source.push(good, created_at=CREATED)
+        keeper.refresh(NOW)
+        source.push(bad, created_at=NOW)
+
+        keeper.refresh(NOW)
+
+        assert sink.snapshot.files == files(good)
+        assert keeper.status.refused == {"key-mismatch": 1}
+        assert keeper.status.fault == "MaterialRefused"
+
+    def test_a_refused_version_is_read_and_counted_once(self, keeper, source, root, bad, caplog):
+        source.push(root.intermediate().raw(), created_at=CREATED)
+        keeper.refresh(NOW)
+        source.push(bad, created_at=NOW)
+        keeper.refresh(NOW)
+        source.reads = 0
+        caplog.clear()
+
+        with caplog.at_level(logging.WARNING):
+            for _ in range(3):
+                keeper.refresh(NOW)
+
+        assert source.reads == 3
+        assert keeper.status.refused == {"key-mismatch": 1}
+        assert not caplog.records
+
+    def test_a_pod_born_then_publishes_the_newest_good_revision(
+        self, keeper, source, sink, root, bad
+    ):
+        good = root.intermediate().raw()
+        source.push(root.intermediate().raw(), created_at=NOT_BEFORE)
+        source.push(good, created_at=CREATED)
+        source.push(bad, created_at=NOW)
+
+        keeper.refresh(NOW)
+
+        assert sink.snapshot.files == files(good)
+        assert source.reads == 2, "what is older than a good revision is not read"
+
+    def test_a_revision_without_a_part_is_refused_like_one_that_does_not_verify(
+        self, keeper, source, sink
+    ):
+        source.push(missing_part(), created_at=CREATED)
+
+        with pytest.raises(MaterialRefused, match="version 1 is refused"):
+            keeper.refresh(NOW)
+
+        assert sink.writes == 0
+
+    def test_the_search_for_a_good_revision_is_bounded(self, keeper, source, bad):
+        for _ in range(LOOKBACK + 5):
+            source.push(bad, created_at=CREATED)
+
+        with pytest.raises(MaterialRefused):
+            keeper.refresh(NOW)
+
+        assert source.reads == LOOKBACK
+
+
+class TestTime:
+    def test_a_set_that_is_not_yet_valid_is_published_when_it_is(self, keeper, source, sink, root):
+        now_good = root.intermediate().raw()
+        later = NOW + timedelta(hours=1)
+        coming = root.intermediate(not_before=later).raw()
+        source.push(now_good, created_at=CREATED)
+        source.push(coming, created_at=CREATED)
+
+        keeper.refresh(NOW)
+        assert sink.snapshot.files == files(now_good)
+
+        keeper.refresh(later)
+        assert sink.snapshot.files == files(coming)
+
+    def test_a_set_that_is_not_yet_valid_alone_is_refused_with_that_reason(
+        self, keeper, source, root
+    ):
+        source.push(root.intermediate(not_before=NOW + timedelta(hours=1)).raw())
+
+        with pytest.raises(MaterialRefused) as refused:
+            keeper.refresh(NOW)
+
+        assert refused.value.findings[0].code == "certificate-not-yet-valid"
+
+    def test_an_expired_set_stays_published_and_is_an_error(self, keeper, source, sink, root):
+        expiring = root.intermediate(not_after=NOW + timedelta(hours=1)).raw()
+        source.push(root.intermediate().raw(), created_at=NOT_BEFORE)
+        source.push(expiring, created_at=CREATED)
+        keeper.refresh(NOW)
+
+        with pytest.raises(MaterialRefused) as refused:
+            keeper.refresh(NOW + timedelta(hours=2))
+
+        assert refused.value.findings[0].code == "certificate-expired"
+        assert sink.snapshot.files == files(expiring)
+        assert keeper.status.ready
+        assert keeper.status.phase == "hold"
+
+    def test_a_store_whose_clock_is_ahead_delays_nothing(self, keeper, source, sink, root):
+        source.push(root.intermediate().raw(), created_at=NOW + timedelta(minutes=5))
+
+        keeper.refresh(NOW)
+
+        assert sink.writes == 1
+
+
+class TestWithdrawal:
+    def test_the_published_set_stays_when_its_version_is_deleted(self, keeper, source, sink, root):
+        first, second = root.intermediate().raw(), root.intermediate().raw()
+        source.push(first, created_at=CREATED)
+        source.push(second, created_at=CREATED)
+        keeper.refresh(NOW)
+        source.withdraw("deleted at 2026-07-01T12:00:00Z")
+
+        with pytest.raises(SecretNotFound, match="2, was deleted at 2026-07-01"):
+            keeper.refresh(NOW)
+
+        assert sink.snapshot.files == files(second)
+
+    def test_an_undeleted_version_is_used_again(self, keeper, source, root):
+        source.push(root.intermediate().raw(), created_at=CREATED)
+        alive = source.versions[0]
+        source.withdraw()
+        with pytest.raises(SecretNotFound):
+            keeper.refresh(NOW)
+        source.versions[0] = alive
+
+        keeper.refresh(NOW)
+
+        assert keeper.status.ready
+
+    def test_a_store_without_versions_is_not_found(self, keeper):
+        with pytest.raises(SecretNotFound, match="no version at all"):
+            keeper.refresh(NOW)
+
+
+class TestFailures:
+    def test_a_store_that_is_down_leaves_all_as_it_is(self, keeper, source, sink, root):
+        source.push(root.intermediate().raw(), created_at=CREATED)
+        keeper.refresh(NOW)
+        source.fault = SourceUnavailable("down")
+
+        with pytest.raises(SourceUnavailable):
+            keeper.refresh(NOW + timedelta(hours=1))
+
+        assert keeper.status.ready
+        assert keeper.status.fault == "SourceUnavailable"
+        assert keeper.status.last_success == NOW
+        assert sink.writes == 1
+
+    def test_after_an_output_error_the_directory_is_taken_hold_of_afresh(
+        self, keeper, source, sink, root
+    ):
+        source.push(root.intermediate().raw(), created_at=CREATED)
+        sink.fault = OutputError("full")
+        with pytest.raises(OutputError):
+            keeper.refresh(NOW)
+        assert sink.closed == 1
+        sink.fault = None
+
+        keeper.refresh(NOW)
+
+        assert sink.writes == 1
+
+
+class TestAdoption:
+    def test_a_good_set_on_the_volume_counts_as_published(self, source, sink, root):
+        source.push(root.intermediate().raw(), created_at=CREATED)
+        Keeper(Assignment("a", source, sink)).refresh(NOW)
+        reborn = Keeper(Assignment("a", source, sink))
+
+        reborn.adopt(NOW)
+
+        assert reborn.status.ready
+        assert reborn.status.version == "1"
+        assert reborn.status.published == 0
+
+    def test_an_expired_set_on_the_volume_does_not(self, source, sink, root, caplog):
+        source.push(root.intermediate(not_after=NOW + timedelta(hours=1)).raw())
+        Keeper(Assignment("a", source, sink)).refresh(NOW)
+        reborn = Keeper(Assignment("a", source, sink))
+
+        reborn.adopt(NOW + timedelta(hours=2))
+
+        assert not reborn.status.ready
+        assert "no longer good" in caplog.text
+
+    def test_an_empty_volume_does_not(self, keeper):
+        keeper.adopt(NOW)
+
+        assert not keeper.status.ready
+
+    def test_a_volume_that_cannot_be_read_is_left_to_the_pass(self, keeper, sink):
+        sink.fault = OutputError("a symlink")
+
+        keeper.adopt(datetime.now(UTC))
+
+        assert not keeper.status.ready
+        assert sink.closed == 1
