@@ -236,8 +236,7 @@ def judge(revision: Revision, now: datetime) -> HistoricRevision:
         return HistoricRevision(revision.version, stored, withdrawn=revision.withdrawn)
     try:
         bundle = KeyCertBundle.decode(revision.load())
-        valid = max(each.not_before for each in (bundle.certificate, *bundle.chain))
-        verified = verify(bundle, max(stored, valid))
+        verified = verify(bundle, max(stored, bundle.not_before))
     except MaterialRefused as refused:
         return HistoricRevision(revision.version, stored, findings=refused.findings)
     in_force = max(stored, verified.not_before)

@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +20,12 @@ from certagent.cli.demonstration.operator import PATH, Places
 from certagent.cli.demonstration.server import Server, openbao, users
 from certagent.cli.demonstration.sidecar import sidecar
 from certagent.cli.demonstration.story import CLUSTERS, Story
-from certagent.errors import CertagentError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
     from types import FrameType
 
-    from certagent.cli.demonstration.operator import Operator
     from certagent.cli.demonstration.sidecar import Sidecar
 
 _LOOPBACK = "127.0.0.1,localhost,::1"
@@ -59,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Tell the story; exit 0, or 128 and the signal's number."""
+    """Tell the story; exit 0, or 128 and the signal's number where that cut it short."""
     theirs = users(arguments.vault, consented=arguments.yes) if arguments.vault else None
     _go_around_proxies()
     narrator = Narrator()
@@ -74,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
                 _ignore_stops()
     except Stopped as stopped:
         narrator.tell("Stopped, and cleaned up.")
-        return 0 if arguments.keep else 128 + int(stopped.args[0])
+        return 128 + int(stopped.args[0])
     _close(narrator)
     return 0
 
@@ -97,7 +95,7 @@ def _tell(
             f"Version {version} at {server.address}. Everything that is made there begins with"
             f" {server.prefix} and is removed at the end."
         )
-        stack.enter_context(_undone(operator))
+        stack.callback(operator.undo)
     story = Story(narrator, server, operator, home)
     story.make_mesh_ca()
     story.set_up_vault()
@@ -143,9 +141,10 @@ def _keep(narrator: Narrator, server: Server, agent: Sidecar, home: Path) -> Non
         ]
     )
     narrator.tell("Ctrl-C ends it, and removes all of it.")
-    while True:
-        agent.require_running()
-        time.sleep(_LOOK)
+    with suppress(Stopped):
+        while True:
+            agent.require_running()
+            time.sleep(_LOOK)
 
 
 def _close(narrator: Narrator) -> None:
@@ -158,20 +157,6 @@ def _close(narrator: Narrator) -> None:
         "Next: the README tells how to put certagent beside istiod with one Helm overlay;"
         " `certagent ca root --out DIR` makes a CA to keep; `certagent demo --keep` stays to play."
     )
-
-
-@contextmanager
-def _undone(operator: Operator) -> Iterator[None]:
-    """Remove from the user's Vault what was made there; raises for what could not be removed."""
-    try:
-        yield
-    finally:
-        if left := operator.undo():
-            raise CertagentError(
-                f"Still in {operator.address}: {'; '.join(left)}",
-                hint="Remove it by hand: `vault secrets disable`, `vault auth disable`,"
-                " `vault policy delete`.",
-            )
 
 
 @contextmanager

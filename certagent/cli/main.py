@@ -105,7 +105,3 @@ def _configure_log(words: Sequence[str]) -> None:
         from certagent.runtime.logs import configure  # noqa: PLC0415 - most verbs log nothing
 
         configure("json")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

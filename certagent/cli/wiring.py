@@ -61,7 +61,11 @@ def _vault(config: Config) -> VaultConnection | None:
         return None
     from certagent.sources.vault import VaultConnection  # noqa: PLC0415 - only for Vault
 
-    return VaultConnection(config.vault, environment_token=os.environ.get("VAULT_TOKEN", ""))
+    return VaultConnection(
+        config.vault,
+        environment_token=os.environ.get("VAULT_TOKEN", ""),
+        conceal=logs.conceal,
+    )
 
 
 def _assignment(bundle: BundleConfig, vault: VaultConnection | None) -> Assignment:

@@ -95,8 +95,9 @@ class Search:
     def first(self) -> Path:
         """The path of a verifier that follows the first issuer of a name and never turns back.
 
-        OpenSSL does, and so does Envoy's X509_verify_cert: anchors first, then the chain in its
-        order, by name and key identifier; a signature or a date that fails there is final.
+        OpenSSL and Envoy's BoringSSL do (X509_verify_cert; measured with Envoy 1.40): anchors
+        first, then the chain in its order, by name and key identifier; a signature or a date that
+        fails there is final.
         """
         return self.paths[0]
 

@@ -3,7 +3,8 @@
 istiod (security/pkg/pki/util/keycertbundle.go Verify) wants, as soon as ca-crl.pem is not empty, a
 list signed by every certificate of cert-chain.pem. Envoy checks each certificate of a peer's chain
 against its issuer's list (X509_V_FLAG_CRL_CHECK_ALL): a list that is missing, or past its
-nextUpdate, refuses every connection under its issuer, and so does one that revokes the CA itself.
+nextUpdate, refuses every connection under its issuer, and so does one that revokes the CA itself
+(measured with Envoy 1.40; of several lists of one issuer, a present one is enough).
 """
 
 from __future__ import annotations

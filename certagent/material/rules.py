@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, SignatureAlgorithmOID
 
 from certagent.material import names
@@ -201,10 +201,10 @@ def _path_length(certificate: Certificate, place: Place) -> Finding | None:
     below = len(place.below)
     if limit is None or below <= limit:
         return None
-    message = f"{certificate.subject!r} has pathlen:{limit}, and {below} CAs stand below it"
+    message = f"{certificate.subject!r} has pathlen:{limit}; CAs below it: {below}"
     hint = f"Issue it again with pathlen:{below} or more, or sign with a CA nearer to it."
     if below == limit + 1:
-        text = f"{message}: istiod starts, but every workload certificate is refused."
+        text = f"{message}. istiod starts, and peers refuse every workload certificate."
         return about(certificate, "leaf-path-length", place.part, text, hint)
     return about(certificate, "path-length", place.part, f"{message}.", hint)
 
@@ -212,10 +212,12 @@ def _path_length(certificate: Certificate, place: Place) -> Finding | None:
 def _purposes(certificate: Certificate, place: Place) -> Finding | None:
     """Check extendedKeyUsage: both sides of TLS by name, or no such extension.
 
-    checkChainForKeyUsage asks for one of the usages or any; Envoy (BoringSSL) does not take
-    anyExtendedKeyUsage for clientAuth.
+    checkChainForKeyUsage asks for one of the usages or any, of roots too. Envoy (measured: 1.40)
+    does not take anyExtendedKeyUsage for clientAuth, and does not ask its anchors.
     """
     usages = certificate.extension(x509.ExtendedKeyUsage)
+    if usages and place.part == "roots" and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages:
+        return None
     needed = {
         "serverAuth": ExtendedKeyUsageOID.SERVER_AUTH,
         "clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH,
@@ -258,19 +260,3 @@ def _size(certificate: Certificate, place: Place) -> Finding | None:
         return None
     message = f"The RSA key of {certificate.subject!r} has {key.key_size} bits; Go refuses it."
     return about(certificate, "key-too-small", place.part, message, "Use RSA 3072 or P-256.")
-
-
-def weakness(certificate: Certificate, part: str) -> Finding | None:
-    """Return a warning for a key that works today and may not everywhere."""
-    key = certificate.x509.public_key()
-    hint = "Plan its replacement by RSA 3072 or P-256."
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        code, what = "ed25519-key", "has an Ed25519 key, which not every data plane takes"
-    elif isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:  # noqa: PLR2004 - NIST's bound
-        code, what = "weak-key", f"has an RSA key of {key.key_size} bits"
-    elif isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp224r1":
-        code, what = "weak-key", "has a P-224 key, which few TLS libraries take"
-    else:
-        return None
-    message = f"{certificate.subject!r} {what}."
-    return about(certificate, code, part, message, hint, Severity.WARNING)

@@ -10,12 +10,9 @@ findings, and what they mean, are listed in `codes`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-
-from certagent.material import names, revocation, rules
+from certagent.material import advice, revocation, rules
 from certagent.material.bundle import refusal
 from certagent.material.chains import MAX_SIGNATURE_CHECKS, Path, Search
 from certagent.material.finding import Finding, Severity
@@ -29,13 +26,6 @@ if TYPE_CHECKING:
     from certagent.material.bundle import KeyCertBundle
     from certagent.material.certificates import Certificate
 
-WORKLOAD_TTL = timedelta(hours=24)
-"""How long a workload certificate lives, unless DEFAULT_WORKLOAD_CERT_TTL says otherwise."""
-
-_USUAL_NAMES = (
-    x509.DNSName("istiod.istio-system.svc"),
-    x509.UniformResourceIdentifier("spiffe://cluster.local/ns/default/sa/default"),
-)
 _VERIFIED = object()
 
 
@@ -113,7 +103,7 @@ def _findings(search: Search) -> tuple[Finding, ...]:
         *(finding for finding in _roots(search) if finding.fingerprint not in blamed),
         *revocation.findings(bundle, path, now),
         *_unused(search),
-        *_weaknesses(bundle, path, now),
+        *advice.findings(bundle, path, now),
         *bundle.notes,
     ]
     # A sort is stable: within a severity, the order above is that of importance.
@@ -221,44 +211,3 @@ def _unused(search: Search) -> Iterator[Finding]:
             )
             hint = "Remove it: it is sent with every workload certificate."
             yield about(certificate, "chain-unused", "chain", message, hint, Severity.WARNING)
-
-
-def _weaknesses(bundle: KeyCertBundle, path: Path, now: datetime) -> Iterator[Finding]:
-    """Warn of what works now and may not for long, or not everywhere."""
-    for certificate in path.certificates:
-        part = _part(bundle, certificate)
-        weak = rules.weakness(certificate, part)
-        if weak:
-            yield weak
-        left = certificate.not_after - now
-        if timedelta(0) <= left < 2 * WORKLOAD_TTL:
-            hours = left // timedelta(hours=1)
-            message = (
-                f"{certificate.subject!r} expires in {hours} h, at {certificate.not_after:%FT%TZ}."
-            )
-            hint = "Replace it now: workload certificates cannot outlive it."
-            yield about(certificate, "expires-soon", part, message, hint, Severity.WARNING)
-        yield from _unusual_constraints(certificate, part)
-    if bundle.certificate.extension(x509.SubjectKeyIdentifier) is None:
-        message = f"{bundle.certificate.subject!r} has no subject key identifier."
-        hint = "Issue it with one: CAs of the same name are told apart by it."
-        certificate = bundle.certificate
-        yield about(certificate, "no-key-id", "certificate", message, hint, Severity.WARNING)
-
-
-def _unusual_constraints(certificate: Certificate, part: str) -> Iterator[Finding]:
-    constraints = certificate.extension(x509.NameConstraints)
-    refused = names.violation(constraints, _USUAL_NAMES) if constraints else None
-    if refused:
-        message = (
-            f"The name constraints of {certificate.subject!r} do not permit {refused.value!r}."
-        )
-        hint = "Ignore this if the trust domain, or istiod's namespace, is another one."
-        code = "name-constraints-unusual"
-        yield about(certificate, code, part, message, hint, Severity.WARNING)
-
-
-def _part(bundle: KeyCertBundle, certificate: Certificate) -> str:
-    if certificate == bundle.certificate:
-        return "certificate"
-    return "roots" if certificate in bundle.roots else "chain"

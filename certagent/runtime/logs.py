@@ -45,8 +45,8 @@ _log = logging.getLogger(__name__)
 
 
 def fields(**values: object) -> dict[str, dict[str, object]]:
-    """Return `values` as the `extra` of a logging call."""
-    return {"fields": values}
+    """Return `values` as the `extra` of a logging call, without those that are empty texts."""
+    return {"fields": {name: value for name, value in values.items() if value != ""}}
 
 
 def configure(

@@ -144,3 +144,45 @@ def test_sighup_polls_at_once(pod, root):
         pod.store(second)
         agent.signal(signal.SIGHUP)
         agent.until(lambda: published(pod.directory) == files(second))
+
+
+def test_the_walk_through_of_two_clusters_works_with_the_agent_in_vault_agents_place(
+    openbao, cluster, tmp_path, root
+):
+    """KV v1 mounts, auth mounts, role and policy as in Tetrate's article on external CAs."""
+    token = tmp_path / "token"
+    token.write_text(cluster.mint())
+    sets = {}
+    for name in ("cluster1", "cluster2"):
+        openbao.kv(1, f"kubernetes-{name}-secrets")
+        sets[name] = root.intermediate(name).raw()
+        openbao.put_v1(f"kubernetes-{name}-secrets", "istiod-service/certs", fields(sets[name]))
+        policy = openbao.policy(f"kubernetes-{name}-secrets/istiod-service/certs")
+        openbao.kubernetes_auth(cluster, f"kubernetes-{name}")
+        openbao.kubernetes_role(f"kubernetes-{name}", "istiod", policy)
+
+    for name, raw in sets.items():
+        done = certagent(
+            "init",
+            VAULT_ADDR=openbao.address,
+            ROOT_CA_DIR=tmp_path / name,
+            CERTAGENT_SOURCE=f"vault:kubernetes-{name}-secrets/istiod-service/certs",
+            CERTAGENT_VAULT_AUTH_MOUNT=f"kubernetes-{name}",
+            CERTAGENT_VAULT_ROLE="istiod",
+            CERTAGENT_VAULT_TOKEN_FILE=token,
+        )
+        assert done.code == 0, done.stderr
+        assert published(tmp_path / name) == files(raw)
+
+    crossed = certagent(
+        "init",
+        VAULT_ADDR=openbao.address,
+        ROOT_CA_DIR=tmp_path / "crossed",
+        CERTAGENT_SOURCE="vault:kubernetes-cluster2-secrets/istiod-service/certs",
+        CERTAGENT_VAULT_AUTH_MOUNT="kubernetes-cluster1",
+        CERTAGENT_VAULT_ROLE="istiod",
+        CERTAGENT_VAULT_TOKEN_FILE=token,
+        CERTAGENT_INIT_DEADLINE="100ms",
+    )
+    assert crossed.code == 77
+    assert not published(tmp_path / "crossed")

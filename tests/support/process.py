@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-COMMAND = (sys.executable, "-m", "certagent.cli.main")
+COMMAND = (sys.executable, "-m", "certagent")
 DEADLINE = 20.0
 
 

@@ -102,16 +102,16 @@ def wait_for(
     until = time.monotonic() + within
     while (result := condition()) is None:
         if process.poll() is not None:
-            raise _failed(f"{what}: the process has ended with {process.returncode}.", log)
+            raise failed(f"{what}: the process has ended with {process.returncode}.", log)
         if time.monotonic() > until:
-            raise _failed(f"{what}: not within {within:g} s.", log)
+            raise failed(f"{what}: not within {within:g} s.", log)
         time.sleep(_POLL)
     return result
 
 
 def certagent(directory: Path, *words: str) -> str:
     """Run a verb to its end in a directory and return its stdout; raises `CertagentError`."""
-    command = [sys.executable, "-m", "certagent.cli.main", *words]
+    command = [sys.executable, "-m", "certagent", *words]
     done = subprocess.run(  # noqa: S603 - ourselves
         command,
         cwd=directory,
@@ -137,6 +137,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _failed(message: str, log: Path) -> CertagentError:
+def failed(message: str, log: Path) -> CertagentError:
+    """Return the error of a child, with the last lines that it wrote."""
     lines = log.read_text(errors="replace").splitlines()
     return CertagentError(message, hint="\n".join(lines[-_TOLD:]) or "It wrote nothing.")

@@ -86,9 +86,12 @@ class Operator:
         remove = partial(sys.disable_secrets_engine, places.secrets)
         with self._making(f"the mount {places.secrets}", remove):
             sys.enable_secrets_engine("kv", path=places.secrets, options={"version": "2"})
-        remove = partial(self._remove_login, places.auth)
+        remove = partial(sys.disable_auth_method, places.auth)
         with self._making(f"the login mount {places.auth}", remove):
             sys.enable_auth_method("jwt", path=places.auth)
+        # Vault keeps an identity of who logged in, also when the mount is gone.
+        forget = partial(self._forget_visitor, places.auth)
+        self._made.append((f"the identity of {SUBJECT} at {places.auth}", forget))
         remove = partial(sys.delete_acl_policy, places.policy)
         with self._making(f"the policy {places.policy}", remove):
             sys.create_or_update_acl_policy(places.policy, places.rule)
@@ -123,26 +126,33 @@ class Operator:
                 else:
                     return int(answer["data"]["version"])
 
-    def undo(self) -> list[str]:
-        """Remove what was made, the newest first; return what could not be removed, and why."""
-        left = []
+    def undo(self) -> None:
+        """Remove what was made, the newest first, all that can be.
+
+        Raises the first error, with the names of all that could not be removed.
+        """
+        left: list[tuple[str, CertagentError]] = []
         while self._made:
             what, remove = self._made.pop()
             try:
                 with self._doing(f"remove {what}"):
                     remove()
             except CertagentError as error:
-                left.append(f"{what}: {error.message}")
-        return left
+                left.append((what, error))
+        if left:
+            cause = left[0][1]
+            raise type(cause)(
+                f"Left in {self.address}: {', '.join(what for what, _ in left)}.",
+                hint=f"{cause.message}\nRemove it by hand: `vault secrets disable`,"
+                " `vault auth disable`, `vault policy delete`.",
+            )
 
-    def _remove_login(self, mount: str) -> None:
-        """Remove a login mount, and first the identity that Vault keeps of who logged in there."""
-        sys, identity = self._client.sys, self._client.secrets.identity
-        accessor = sys.list_auth_methods()["data"].get(f"{mount}/", {}).get("accessor")
+    def _forget_visitor(self, mount: str) -> None:
+        identity = self._client.secrets.identity
+        accessor = self._client.sys.list_auth_methods()["data"][f"{mount}/"]["accessor"]
         found = identity.lookup_entity(alias_name=SUBJECT, alias_mount_accessor=accessor)
         if found.get("data"):
             identity.delete_entity(found["data"]["id"])
-        sys.disable_auth_method(mount)
 
     @contextmanager
     def _making(self, what: str, remove: Callable[[], object]) -> Iterator[None]:

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from certagent.cli.demonstration.children import child, environment, free_port, wait_for
+from certagent.cli.demonstration.children import child, environment, failed, free_port, wait_for
 from certagent.cli.demonstration.operator import PATH, ROLE
-from certagent.errors import CertagentError
 from certagent.sinks.directory import read_directory
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class Sidecar:
     def require_running(self) -> None:
         """Raise `CertagentError` if the agent has ended."""
         if (code := self._process.poll()) is not None:
-            raise CertagentError(f"The agent has ended with {code}; its log: {self.log}.")
+            raise failed(f"The agent has ended with {code}.", self.log)
 
 
 @contextmanager
@@ -77,6 +76,6 @@ def sidecar(server: Server, places: Places, projected: str, home: Path) -> Itera
         "CERTAGENT_INTERVAL": INTERVAL,
         "CERTAGENT_SERVER_ADDRESS": f"127.0.0.1:{free_port()}",
     }
-    command = [sys.executable, "-m", "certagent.cli.main", "run"]
+    command = [sys.executable, "-m", "certagent", "run"]
     with child(command, environment(**server.environ, **settings), log) as process:
         yield Sidecar(directory, settings, log, process)

@@ -24,7 +24,7 @@ from certagent.sources.vault.session import TimedSession
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import requests
 
@@ -60,8 +60,12 @@ class VaultRefused(Exception):
         return f"{self.status}: {self.reason}" if self.reason else str(self.status)
 
 
-def new_client(config: VaultConfig, outcomes: Counter[str]) -> hvac.Client:
+def new_client(
+    config: VaultConfig, outcomes: Counter[str], conceal: Callable[[str], None] = lambda _: None
+) -> hvac.Client:
     """Return hvac's client without a token; each request adds one to `outcomes`.
+
+    `conceal` is told every secret before it is sent, so that no log can show it.
 
     A request raises `VaultRefused` or `SourceUnavailable`, and returns the JSON object, `{}` where
     there is none. A 404 that carries data is returned: so KV v2 answers for a deleted version.
@@ -78,16 +82,23 @@ def new_client(config: VaultConfig, outcomes: Counter[str]) -> hvac.Client:
         timeout=(seconds(config.connect_timeout), seconds(config.request_timeout)),
         session=session,
         namespace=config.namespace or None,
-        adapter=partial(_Adapter, outcomes=outcomes),
+        adapter=partial(_Adapter, outcomes=outcomes, conceal=conceal),
     )
 
 
 class _Adapter(JSONAdapter):  # type: ignore[misc]  # hvac ships no types
     """hvac's extension point: every request of its API passes here, once."""
 
-    def __init__(self, *args: object, outcomes: Counter[str], **kwargs: object) -> None:
+    def __init__(
+        self,
+        *args: object,
+        outcomes: Counter[str],
+        conceal: Callable[[str], None],
+        **kwargs: object,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._outcomes = outcomes
+        self._conceal = conceal
         address = urlsplit(self.base_uri)
         self._shown = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
 
@@ -96,13 +107,16 @@ class _Adapter(JSONAdapter):  # type: ignore[misc]  # hvac ships no types
     ) -> dict[str, Any]:
         started = time.monotonic()
         status, outcome = 0, "unavailable"
+        secrets = _secrets(self.token, kwargs.get("json"))
+        for secret in secrets:
+            self._conceal(secret)
         try:
             kwargs["raise_exception"] = False
             with failures(self._shown, started):
                 response = RawAdapter.request(self, method, url, headers, **kwargs)
                 status, retry_after = response.status_code, response.headers.get("Retry-After")
                 text = _bounded(response, self._shown)
-            answer = self._judged(status, text, retry_after, kwargs.get("json"))
+            answer = self._judged(status, text, retry_after, secrets)
             outcome = _OUTCOMES.get(status, "ok")
         except VaultRefused:
             outcome = _OUTCOMES.get(status, outcome)
@@ -117,7 +131,7 @@ class _Adapter(JSONAdapter):  # type: ignore[misc]  # hvac ships no types
         return answer
 
     def _judged(
-        self, status: int, text: bytes, retry_after: str | None, sent: object
+        self, status: int, text: bytes, retry_after: str | None, secrets: list[str]
     ) -> dict[str, Any]:
         """Return what an answer says; raises what `new_client` tells."""
         body = _object(text)
@@ -130,7 +144,7 @@ class _Adapter(JSONAdapter):  # type: ignore[misc]  # hvac ships no types
                 f"The server at {self._shown} answered {status} with something else than JSON.",
                 hint="Something else than Vault answers there, a proxy perhaps: see vault.address.",
             )
-        reason = _reason(body or {}, _secrets(self.token, sent))
+        reason = _reason(body or {}, secrets)
         if status in _REFUSALS:
             raise VaultRefused(status, reason)
         shown = f"{status}: {reason}" if reason else str(status)

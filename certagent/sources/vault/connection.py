@@ -33,7 +33,8 @@ class VaultConnection:
     There is none before the first `call`. A new one is made when a third of the lease is left, or
     when Vault answers 403; leases are not renewed, so an outage cannot become a loop of renewals.
     A token that was replaced is revoked: refusals that repeat must not fill Vault with leases.
-    `clock` returns seconds that never go back. Not for several threads at once.
+    `conceal` is told every token and credential before it is used; `clock` returns seconds that
+    never go back. Not for several threads at once.
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class VaultConnection:
         config: VaultConfig,
         *,
         environment_token: str = "",
+        conceal: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.requests: Counter[str] = Counter()
         self.logins: Counter[str] = Counter()
-        self._client = new_client(config, self.requests)
+        self._client = new_client(config, self.requests, conceal)
         self._authenticator = Authenticator(config.auth, environment_token)
         # A token that was given is read, not obtained: that is no login to be counted.
         self._counts_logins = not isinstance(config.auth, TokenAuth)

@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import sys
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,8 @@ from certagent.cli.demonstration.narration import Narrator
 from certagent.cli.demonstration.operator import Operator, Places
 from certagent.cli.demonstration.tokens import TokenIssuer
 from certagent.cli.main import main
-from certagent.errors import CertagentError, ConfigurationError, UsageError
+from certagent.errors import AccessDenied, CertagentError, ConfigurationError, UsageError
+from certagent.sinks import Snapshot
 from certagent.sources.vault.client import VaultRefused
 from tests.support.process import until
 
@@ -139,7 +142,7 @@ def test_no_other_name_is_this_machine(host):
 
 def test_a_user_before_the_host_does_not_make_it_this_machine(monkeypatch):
     monkeypatch.setenv("VAULT_TOKEN", "token")
-    with pytest.raises(UsageError, match="'?vault.example.com'? is not this machine"):
+    with pytest.raises(UsageError, match=r"^'vault\.example\.com' is not this"):
         server.users("http://127.0.0.1@vault.example.com", consented=False)
 
 
@@ -194,19 +197,21 @@ def test_a_program_that_is_not_there_leaves_the_signals_as_they_were(tmp_path):
 
 def test_a_wait_ends_with_the_child_and_tells_its_last_lines(tmp_path):
     log = tmp_path / "log"
-    with children.child(["sh", "-c", "seq 9; exit 5"], os.environ, log) as process:
-        with pytest.raises(
-            CertagentError, match="It is late: the process has ended with 5"
-        ) as told:
-            children.wait_for("It is late", lambda: None, process, log)
+    with (
+        children.child(["sh", "-c", "seq 9; exit 5"], os.environ, log) as process,
+        pytest.raises(CertagentError, match="It is late: the process has ended with 5") as told,
+    ):
+        children.wait_for("It is late", lambda: None, process, log)
     assert told.value.hint == "7\n8\n9"
 
 
 def test_a_wait_is_bounded(tmp_path):
     log = tmp_path / "log"
-    with children.child(["sleep", "60"], os.environ, log) as process:
-        with pytest.raises(CertagentError, match="It is late: not within 0.05 s") as told:
-            children.wait_for("It is late", lambda: None, process, log, within=0.05)
+    with (
+        children.child(["sleep", "60"], os.environ, log) as process,
+        pytest.raises(CertagentError, match=r"It is late: not within 0\.05 s") as told,
+    ):
+        children.wait_for("It is late", lambda: None, process, log, within=0.05)
     assert told.value.hint == "It wrote nothing."
 
 
@@ -230,20 +235,7 @@ def test_children_do_not_inherit_what_configures_agents(monkeypatch):
 # Undoing
 
 
-def test_what_cannot_be_removed_is_named_with_how_to_remove_it():
-    class Stubborn:
-        address = "http://127.0.0.1:8200"
-
-        def undo(self):
-            return ["the mount certagent-demo-1-x: it is busy"]
-
-    with pytest.raises(CertagentError, match="the mount certagent-demo-1-x: it is busy") as told:
-        with demo._undone(Stubborn()):
-            pass
-    assert "vault secrets disable" in told.value.hint
-
-
-def test_undoing_goes_on_after_a_failure_newest_first():
+def test_undoing_goes_on_after_a_failure_and_names_what_is_left():
     operator = Operator("http://127.0.0.1:8200", "token")
     done = []
 
@@ -254,11 +246,57 @@ def test_undoing_goes_on_after_a_failure_newest_first():
         ("one", lambda: done.append(1)),
         ("two", refuse),
         ("three", lambda: done.append(3)),
+        ("four", refuse),
     ]
-    left = operator.undo()
+    with pytest.raises(AccessDenied, match=r"^Left in http://\S+: four, two\.") as told:
+        operator.undo()
     assert done == [3, 1]
-    assert len(left) == 1
-    assert left[0].startswith("two: ")
+    assert "refused to remove four (403: permission denied)" in told.value.hint
+    assert "vault secrets disable" in told.value.hint
+
+
+def test_nothing_is_undone_twice():
+    operator = Operator("http://127.0.0.1:8200", "token")
+    done = []
+    operator._made.append(("one", lambda: done.append(1)))
+    operator.undo()
+    operator.undo()
+    assert done == [1]
+
+
+@pytest.fixture
+def upgrading(monkeypatch):
+    """An operator whose Vault answers a write with these statuses, one after the other."""
+    operator = Operator("http://127.0.0.1:8200", "token")
+
+    def answer(*statuses):
+        left = iter(statuses)
+
+        def write(*_, **__):
+            status = next(left)
+            if status != 200:
+                raise VaultRefused(status, "Upgrading from non-versioned to versioned data.")
+            return {"data": {"version": 7}}
+
+        monkeypatch.setattr(operator._client.secrets.kv.v2, "create_or_update_secret", write)
+        return operator
+
+    return answer
+
+
+def test_a_mount_that_upgrades_itself_is_waited_for(upgrading):
+    assert upgrading(400, 400, 200).store(Places("cluster1"), {}) == 7
+
+
+def test_a_mount_is_not_waited_for_for_ever(upgrading, monkeypatch):
+    monkeypatch.setattr("certagent.cli.demonstration.operator._UPGRADE", -1.0)
+    with pytest.raises(AccessDenied, match="Upgrading"):
+        upgrading(400).store(Places("cluster1"), {})
+
+
+def test_a_write_that_is_refused_is_not_repeated(upgrading):
+    with pytest.raises(AccessDenied, match="403"):
+        upgrading(403).store(Places("cluster1"), {})
 
 
 def test_an_address_that_is_none_is_a_configuration_error():
@@ -270,12 +308,21 @@ def test_an_address_that_is_none_is_a_configuration_error():
 
 
 def test_a_second_signal_does_not_cut_the_cleaning_short():
-    with pytest.raises(demo.Stopped) as stopped, demo._stoppable():
-        try:
+    cleaned = []
+
+    def clean():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        cleaned.append(True)
+
+    def be_stopped():
+        with demo._stoppable(), ExitStack() as stack:
+            stack.callback(clean)
             signal.raise_signal(signal.SIGTERM)
-        finally:
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(demo.Stopped) as stopped:
+        be_stopped()
+    assert cleaned
     assert stopped.value.args == (signal.SIGTERM,)
 
 
@@ -305,6 +352,57 @@ def test_requests_to_this_machine_go_around_proxies(monkeypatch):
 def test_a_server_that_allows_too_much_fails_the_demo():
     with pytest.raises(CertagentError, match="Vault allowed cluster1 what it must not"):
         story._refusal(lambda: None)
+
+
+class Staged:
+    """An operator, and an agent that publishes the same files whatever is stored."""
+
+    def __init__(self, **files):
+        self.snapshot = Snapshot(files, {"version": "1", "sha256": "0" * 64}, datetime.now(UTC))
+
+    def store(self, *_):
+        return 2
+
+    def wait_for_version(self, _):
+        return self.snapshot
+
+    def wait_for_line(self, *_):
+        return "refused"
+
+
+@pytest.fixture
+def staged(tmp_path, monkeypatch):
+    monkeypatch.setattr(story, "certagent", lambda *_: "")
+    monkeypatch.setattr(story, "_fields", lambda _: dict.fromkeys(("ca_key", "ca_cert"), ""))
+    ours = server.Server("http://127.0.0.1:8200", "token")
+    return lambda operator: story.Story(Narrator(), ours, operator, tmp_path)
+
+
+def test_a_rotation_that_changes_nothing_fails_the_demo(staged):
+    agent = Staged(key=b"old")
+    with pytest.raises(CertagentError, match="the rotation changed nothing"):
+        staged(agent).rotate(agent, agent.snapshot)
+
+
+def test_a_bad_push_that_is_published_fails_the_demo(staged):
+    agent = Staged(key=b"new")
+    with pytest.raises(CertagentError, match="the bad push changed what is published"):
+        staged(agent).push_badly(agent, Staged(key=b"old").snapshot)
+
+
+def test_a_refusal_for_another_reason_fails_the_demo(staged, monkeypatch):
+    class Visitor:
+        def __init__(self, *_):
+            pass
+
+        def read(self, places):
+            if places.cluster == "cluster2":
+                raise VaultRefused(404, "no such mount")
+            return 1
+
+    monkeypatch.setattr(story, "Visitor", Visitor)
+    with pytest.raises(CertagentError, match="404: no such mount where 403 was due"):
+        staged(Staged()).trespass()
 
 
 def test_steps_are_numbered_and_long_lines_continue_indented(capsys):

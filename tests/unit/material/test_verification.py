@@ -359,6 +359,10 @@ BREAKS_THE_MESH = {
         lambda: deep(eku=(SERVER,)).raw(),
         ["extended-key-usage"],
     ),
+    "the root is for servers only": (
+        lambda: make_root(eku=(SERVER,)).intermediate().raw(),
+        ["extended-key-usage"],
+    ),
     "an intermediate requires a policy": (
         lambda: make_ca(extensions=((x509.PolicyConstraints(0, None), True),)).raw(),
         ["policy-required"],
@@ -450,6 +454,7 @@ ACCEPTED = {
         chain=(ca, ca.root, ca.parent)
     ),
     "extendedKeyUsage with both sides of TLS": lambda: make_ca(eku=(CLIENT, SERVER)).raw(),
+    "a root for any purpose": lambda: make_root(eku=(ANY,)).intermediate().raw(),
     "no keyUsage at all": lambda: make_root(key_usage=None).intermediate(key_usage=None).raw(),
     "no key identifiers at all": lambda: make_root(ski=False).intermediate(aki=False).raw(),
     "a root signed with SHA-1": sha1_root,
@@ -661,7 +666,7 @@ def test_a_bad_path_after_a_good_one_does_no_harm():
 
 
 def test_a_bad_path_before_a_good_one_is_refused():
-    """Go turns back and finds the good one; Envoy does not, and OpenSSL agrees with Envoy."""
+    """Go turns back and finds the good one; Envoy 1.40 and OpenSSL 3 do not."""
     old, new = make_root(subject="CN=Old", not_after=NOW - DAY), make_root(subject="CN=New")
     key = material.new_key()
     middle, crossed = old.middle(key=key), new.middle(key=key)

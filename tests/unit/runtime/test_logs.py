@@ -137,7 +137,6 @@ def test_a_line_of_text_has_time_level_message_and_fields(text):
     ("value", "shown"),
     [
         ("plain-1.2:3/4", "plain-1.2:3/4"),
-        ("", '""'),
         ("a b", '"a b"'),
         ("a=b", '"a=b"'),
         ('say "so"', r'"say \"so\""'),
@@ -617,3 +616,7 @@ def test_every_line_of_a_process_is_an_object_to_the_last_exception():
     assert told == ["careful", "a\nb", "a thread ended", "This is a bug in certagent."]
     assert events[-1]["reason"] == "nobody catches this"
     assert process.stdout == ""
+
+
+def test_fields_without_a_value_are_left_out():
+    assert fields(bundle="a", subject="", failures=0) == {"fields": {"bundle": "a", "failures": 0}}

@@ -530,6 +530,18 @@ class TestWhatIsNotLookedAt:
         assert "x-vault-namespace" not in outside.headers
 
 
+def test_every_secret_is_told_to_the_log_before_it_is_sent():
+    told = []
+    with ScriptedServer(lambda *_: SECRET) as server:
+        config = VaultConfig(address=server.address, auth=TokenAuth())
+        made = new_client(config, Counter(), told.append)
+        made.token = "the-client-token"
+        made.adapter.post("/v1/auth/approle/login", json={"secret_id": "the-secret-id"})
+        made.session.close()
+
+    assert {"the-client-token", "the-secret-id"} <= set(told)
+
+
 class TestForeignText:
     def test_it_is_one_bounded_printable_line(self):
         text = one_line("a\x1b[31m\n\tb\u2028c" + "d" * 1000)
