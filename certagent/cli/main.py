@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import signal
 import sys
@@ -48,6 +49,10 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit code that DESIGN's table and `certagent --help` name."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character must not fail a verb.
+            stream.reconfigure(errors="backslashreplace")
     try:
         _configure_log(words)
         arguments = _parser(words).parse_args(words)

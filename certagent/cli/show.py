@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 def days_left(not_after: datetime, now: datetime) -> str:
     """Return how long a certificate still lives, in the unit that a reader cares about."""
     left = not_after - now
-    if left.total_seconds() <= 0:
-        return f"EXPIRED {-left.days if left.days < 0 else 0} days ago"
+    if left <= timedelta():
+        return f"EXPIRED {(now - not_after).days} days ago"
     if left.days >= 2:  # noqa: PLR2004 - under two days, hours count
         return f"{left.days} days left"
     return f"{int(left.total_seconds() // 3600)} hours left"
@@ -26,20 +27,17 @@ def days_left(not_after: datetime, now: datetime) -> str:
 def tree(bundle: KeyCertBundle, path: Sequence[Certificate], now: datetime) -> Iterator[str]:
     """Yield the chain of trust as lines, roots first, then down `path` to the CA certificate.
 
-    `path` is from the CA certificate up to its root, or empty where there is none.
+    `path` leads from the CA certificate to its root.
     """
-    below = list(reversed(path[:-1])) if path else [bundle.certificate]
-    anchor = path[-1] if path else None
+    *below, anchor = path
     for root in bundle.roots:
-        is_anchor = root == anchor
-        yield _line(root, now, "root-cert.pem" if is_anchor else "root-cert.pem (not on the path)")
-        if not is_anchor:
+        if root != anchor:
+            yield _line(root, now, "root-cert.pem (not on the path)")
             continue
-        for depth, certificate in enumerate(below):
+        yield _line(root, now, "root-cert.pem")
+        for depth, certificate in enumerate(reversed(below)):
             name = "ca-cert.pem" if certificate == bundle.certificate else "cert-chain.pem"
             yield "   " * depth + "└─ " + _line(certificate, now, name)
-    if anchor is None:
-        yield _line(bundle.certificate, now, "ca-cert.pem (leads to no root)")
 
 
 def _line(certificate: Certificate, now: datetime, name: str) -> str:

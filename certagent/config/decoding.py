@@ -262,14 +262,15 @@ def _address_faults(vault: VaultConfig) -> Iterator[str]:
         yield f"vault.address: expected https://HOST[:PORT], got {vault.address[:100]!r}"
     elif url.username or url.password or url.query or url.fragment:
         yield "vault.address: expected https://HOST[:PORT] without user, query or fragment"
-    elif url.scheme == "http" and not vault.plain_http and not _is_loopback(host):
+    elif url.scheme == "http" and not vault.plain_http and not is_loopback(host):
         yield (
             f"vault.address: http://{host} would send tokens and keys in the clear; use https://,"
             " or set vault.plainHttp (CERTAGENT_VAULT_PLAIN_HTTP) to true if you mean it"
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host (a name or an address, without brackets) is this machine."""
     return host in {"localhost", "::1"} or (
         host.startswith("127.") and host.replace(".", "").isdigit()
     )

@@ -24,8 +24,8 @@ def watch(directory: str | Path, wake: Callable[[], None]) -> Callable[[], None]
     """Call `wake` after changes in the directory, from a thread; return what ends it.
 
     Changes that follow one another closely are told once. A directory that is missing is looked
-    for again with a growing delay, and its return is a change. A change between two watches can
-    be missed: the caller polls as well.
+    for again with a growing delay. The beginning of every watch is told as a change: what happened
+    before it, since the caller last read, nobody has seen.
     """
     watcher = _Watcher(Path(directory), wake)
     watcher.start()
@@ -52,7 +52,7 @@ class _Watcher:
         while not self._stop.is_set():
             try:
                 for changed in _changes(self._directory, self._stop):
-                    if changed or is_lost:
+                    if changed:
                         self._wake()
                     delay, is_lost = _SHORTEST_DELAY, False
             # watchfiles raises RuntimeError where its watcher fails, OSError where it cannot start.
@@ -69,7 +69,7 @@ class _Watcher:
 def _changes(directory: Path, stop: Event) -> Iterator[bool]:
     """Yield whether something changed, at least every few seconds, while the directory stays.
 
-    Raises `OSError` once it is missing, and `RuntimeError`.
+    The first time it is always True. Raises `OSError` once it is missing, and `RuntimeError`.
     """
     from watchfiles import watch  # noqa: PLC0415 - only who watches a directory pays for it
 
@@ -85,8 +85,9 @@ def _changes(directory: Path, stop: Event) -> Iterator[bool]:
         raise_interrupt=False,
         recursive=False,
     )
+    is_new = True
     for batch in batches:
         if not os.path.samestat(watched, directory.stat()):
-            yield True
             return
-        yield bool(batch)
+        yield is_new or bool(batch)
+        is_new = False

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.material import fields, files, make_root
-from tests.support.process import certagent, published, running
+from tests.support.openbao import OpenBao
+from tests.support.process import Finished, certagent, published, running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,42 +148,36 @@ def test_sighup_polls_at_once(pod, root):
 
 
 def test_the_walk_through_of_two_clusters_works_with_the_agent_in_vault_agents_place(
-    openbao, cluster, tmp_path, root
+    cluster, tmp_path, root
 ):
     """KV v1 mounts, auth mounts, role and policy as in Tetrate's article on external CAs."""
     token = tmp_path / "token"
     token.write_text(cluster.mint())
-    sets = {}
-    for name in ("cluster1", "cluster2"):
-        openbao.kv(1, f"kubernetes-{name}-secrets")
-        sets[name] = root.intermediate(name).raw()
-        openbao.put_v1(f"kubernetes-{name}-secrets", "istiod-service/certs", fields(sets[name]))
-        policy = openbao.policy(f"kubernetes-{name}-secrets/istiod-service/certs")
-        openbao.kubernetes_auth(cluster, f"kubernetes-{name}")
-        openbao.kubernetes_role(f"kubernetes-{name}", "istiod", policy)
+    with OpenBao() as vault:
+        sets = {}
+        for name in ("cluster1", "cluster2"):
+            vault.kv(1, f"kubernetes-{name}-secrets")
+            sets[name] = root.intermediate(name).raw()
+            vault.put_v1(f"kubernetes-{name}-secrets", "istiod-service/certs", fields(sets[name]))
+            policy = vault.policy(f"kubernetes-{name}-secrets/istiod-service/certs")
+            vault.kubernetes_auth(cluster, f"kubernetes-{name}")
+            vault.kubernetes_role(f"kubernetes-{name}", "istiod", policy)
 
-    for name, raw in sets.items():
-        done = certagent(
-            "init",
-            VAULT_ADDR=openbao.address,
-            ROOT_CA_DIR=tmp_path / name,
-            CERTAGENT_SOURCE=f"vault:kubernetes-{name}-secrets/istiod-service/certs",
-            CERTAGENT_VAULT_AUTH_MOUNT=f"kubernetes-{name}",
-            CERTAGENT_VAULT_ROLE="istiod",
-            CERTAGENT_VAULT_TOKEN_FILE=token,
-        )
-        assert done.code == 0, done.stderr
-        assert published(tmp_path / name) == files(raw)
+        def init(secrets_of: str, login_of: str, directory: Path) -> Finished:
+            return certagent(
+                "init",
+                VAULT_ADDR=vault.address,
+                ROOT_CA_DIR=directory,
+                CERTAGENT_SOURCE=f"vault:kubernetes-{secrets_of}-secrets/istiod-service/certs",
+                CERTAGENT_VAULT_AUTH_MOUNT=f"kubernetes-{login_of}",
+                CERTAGENT_VAULT_ROLE="istiod",
+                CERTAGENT_VAULT_TOKEN_FILE=token,
+                CERTAGENT_INIT_DEADLINE="100ms",
+            )
 
-    crossed = certagent(
-        "init",
-        VAULT_ADDR=openbao.address,
-        ROOT_CA_DIR=tmp_path / "crossed",
-        CERTAGENT_SOURCE="vault:kubernetes-cluster2-secrets/istiod-service/certs",
-        CERTAGENT_VAULT_AUTH_MOUNT="kubernetes-cluster1",
-        CERTAGENT_VAULT_ROLE="istiod",
-        CERTAGENT_VAULT_TOKEN_FILE=token,
-        CERTAGENT_INIT_DEADLINE="100ms",
-    )
-    assert crossed.code == 77
+        for name, raw in sets.items():
+            done = init(name, name, tmp_path / name)
+            assert done.code == 0, done.stderr
+            assert published(tmp_path / name) == files(raw)
+        assert init("cluster2", "cluster1", tmp_path / "crossed").code == 77
     assert not published(tmp_path / "crossed")

@@ -105,11 +105,11 @@ def until(
 
 
 @contextmanager
-def running(*words: object, **environ: object) -> Iterator[Running]:
-    """Run `certagent run` with JSON logs, and end it by its process id."""
+def running(*words: object, verb: str = "run", **environ: object) -> Iterator[Running]:
+    """Run a verb that stays, with JSON logs, and end it by its process id."""
     environ = {"CERTAGENT_LOG_FORMAT": "json", "CERTAGENT_SERVER_ADDRESS": "127.0.0.1:0", **environ}
     process = subprocess.Popen(
-        [*COMMAND, "run", *map(str, words)],
+        [*COMMAND, verb, *map(str, words)],
         env=environment(environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -115,7 +115,7 @@ def certagent(directory: Path, *words: str) -> str:
     done = subprocess.run(  # noqa: S603 - ourselves
         command,
         cwd=directory,
-        env=environment(PYTHONUTF8="1"),
+        env=environment(PYTHONUTF8="1", PYTHONIOENCODING="utf-8"),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from certagent.config.decoding import load
 from certagent.errors import AccessDenied, CertagentError
+from certagent.runtime.concealment import conceal
 from certagent.sources.vault.client import VaultRefused, new_client
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Operator:
     def __post_init__(self) -> None:
         """Make the client; raises `ConfigurationError` for an address that is none."""
         self._client = _client(self.address, self.environ)
+        conceal(self.token)
         self._client.token = self.token
 
     def version(self) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from certagent.cli.demonstration.children import child, environment, free_port, wait_for
 from certagent.cli.demonstration.operator import Operator
+from certagent.config.decoding import is_loopback
 from certagent.errors import CertagentError, ConfigurationError, UsageError
 
 if TYPE_CHECKING:
@@ -118,10 +119,3 @@ def users(address: str, *, consented: bool) -> Server:
     names = ("VAULT_NAMESPACE", "VAULT_CACERT", "CERTAGENT_VAULT_PLAIN_HTTP")
     environ = {name: value for name in names if (value := os.environ.get(name))}
     return Server(address, token, f"certagent-demo-{secrets.token_hex(4)}-", environ)
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine, by its name alone: no server is asked."""
-    return host in {"localhost", "::1"} or (
-        host.startswith("127.") and host.replace(".", "").isdigit()
-    )

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 
 from certagent import __version__
 from certagent.cli import main as cli
+from certagent.cli.show import days_left
 from tests.support.material import NOW, files, make_root, new_key, private_key_pem
 from tests.support.process import COMMAND, certagent, environment
 
@@ -239,3 +241,25 @@ class TestStatus:
 
         assert done.code in {66, 73}
         assert "not a directory" in done.stdout.lower()
+
+
+class TestShown:
+    def test_a_terminal_that_cannot_show_a_character_fails_nothing(self, certs):
+        done = certagent("check", certs, PYTHONIOENCODING="ascii")
+
+        assert done.code == 0
+        assert "\\u2514" in done.stdout
+
+    def test_under_two_days_the_hours_count(self):
+        assert days_left(NOW + timedelta(hours=47, minutes=5), NOW) == "47 hours left"
+
+    def test_what_has_expired_says_so(self):
+        assert days_left(NOW - timedelta(days=3), NOW) == "EXPIRED 3 days ago"
+
+    def test_a_root_beside_the_path_is_shown_as_such(self, tmp_path):
+        root = make_root()
+        raw = root.intermediate().raw(roots=(root, make_root(subject="CN=Other")))
+        for name, data in files(raw).items():
+            (tmp_path / name).write_bytes(data)
+
+        assert "CN=Other  [root-cert.pem (not on the path)]" in certagent("check", tmp_path).stdout

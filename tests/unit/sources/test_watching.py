@@ -55,6 +55,7 @@ def directory(tmp_path, monkeypatch):
 @pytest.fixture
 def watched(directory, wakes):
     stop = watch(str(directory), wakes)
+    assert wakes.wait(), "the beginning of a watch is a change: what was before, nobody saw"
     yield directory
     stop()
 
@@ -64,7 +65,8 @@ def _touch(directory):
 
 
 def test_a_change_wakes(watched, wakes):
-    assert wakes.until(lambda: _touch(watched))
+    _touch(watched)
+    assert wakes.wait()
     assert wakes.until(lambda: _touch(watched))
 
 
@@ -103,6 +105,7 @@ def test_a_directory_that_is_replaced_wakes_and_is_watched_again(watched, wakes)
 def test_a_directory_that_comes_later_wakes(directory, wakes):
     stop = watch(directory / "later", wakes)
     (directory / "later").mkdir()
+    assert wakes.wait()
     assert wakes.until(lambda: _touch(directory / "later"))
     stop()
 
