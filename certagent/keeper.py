@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from certagent.errors import CertagentError, MaterialRefused, OutputError, SecretNotFound
 from certagent.material.bundle import KeyCertBundle, refusal
 from certagent.material.finding import Severity
+from certagent.material.history import HistoricRevision, Policy, reaches_back
 from certagent.material.raw import CA_FILES, RawBundle
-from certagent.material.rotation import HistoricRevision, plan
+from certagent.material.rotation import plan
 from certagent.material.verification import expiries, findings, verify
 from certagent.runtime.logs import fields
 from certagent.runtime.status import BundleStatus
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from certagent.material.certificates import Certificate
+    from certagent.material.finding import Finding
     from certagent.material.verification import VerifiedBundle
     from certagent.sinks import Sink, Snapshot
     from certagent.sources import Revision, Source
@@ -32,6 +35,28 @@ log = logging.getLogger("certagent.agent")
 
 LOOKBACK = 10
 """How many revisions are read in search of a good one: as many as KV v2 keeps by default."""
+
+POLICY = Policy(immediate=True)
+"""The newest good revision is published as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One version of a store, judged once and for ever.
+
+    `revision` is None where it was refused, and `findings` say why; `withdrawn` is the store's word
+    for how the version was taken back.
+    """
+
+    version: str
+    revision: HistoricRevision[Certificate] | None
+    findings: tuple[Finding, ...] = ()
+    withdrawn: str = ""
+
+    @property
+    def bundle(self) -> VerifiedBundle | None:
+        """The material that verified."""
+        return self.revision.bundle if self.revision else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +75,14 @@ class Keeper:
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
         self.status = BundleStatus(assignment.name, assignment.required)
-        self._history: tuple[HistoricRevision, ...] = ()
+        self._history: tuple[Judged, ...] = ()
 
     def refresh(self, now: datetime) -> None:
         """Make one pass. Raises `CertagentError`, and then what was published still is."""
         try:
             self._history = self._read_history(now)
-            decision = plan(self._history, now)
+            history = [each.revision for each in reversed(self._history) if each.revision]
+            decision = plan(history, now, POLICY)
             self.status = replace(self.status, phase=decision.phase)
             if decision.signer is None or decision.signer.bundle is None:
                 raise self._held(decision.why, now)
@@ -109,9 +135,9 @@ class Keeper:
 
     # Fetch and verify
 
-    def _read_history(self, now: datetime) -> tuple[HistoricRevision, ...]:
+    def _read_history(self, now: datetime) -> tuple[Judged, ...]:
         """Read revisions, newest first, back to one that is good or was seen before."""
-        history: list[HistoricRevision] = []
+        history: list[Judged] = []
         for revision in self.assignment.source.revisions():
             known = self._remembered(revision)
             if known is not None:
@@ -120,9 +146,10 @@ class Keeper:
             judged = judge(revision, now)
             self._report_judged(judged)
             history.append(judged)
-            usable = judged.bundle is not None and judged.in_force_from <= now
+            read = [each.revision for each in history if each.revision]
             # A withdrawn newest revision stops everything: what is below it decides nothing.
-            if usable or history[0].withdrawn or len(history) >= LOOKBACK:
+            enough = reaches_back(read, now, POLICY) or history[0].withdrawn
+            if enough or len(history) >= LOOKBACK:
                 break
         return tuple(history[:LOOKBACK])
 
@@ -133,7 +160,7 @@ class Keeper:
                 return index
         return None
 
-    def _report_judged(self, judged: HistoricRevision) -> None:
+    def _report_judged(self, judged: Judged) -> None:
         if judged.findings and judged.bundle is None:
             counts = dict(self.status.refused)
             code = judged.findings[0].code
@@ -182,7 +209,7 @@ class Keeper:
 
     # Publish and tell
 
-    def _publish(self, signer: HistoricRevision, verified: VerifiedBundle) -> None:
+    def _publish(self, signer: HistoricRevision[Certificate], verified: VerifiedBundle) -> None:
         sink = self.assignment.sink
         published = sink.read()
         files = ca_files(verified.bundle)
@@ -225,22 +252,24 @@ class Keeper:
         )
 
 
-def judge(revision: Revision, now: datetime) -> HistoricRevision:
+def judge(revision: Revision, now: datetime) -> Judged:
     """Verify a revision as of the moment it came into force, so that the verdict stands for ever.
 
     A store without times is judged as of `now`, when its content was first seen; so is one whose
     clock is ahead of ours, because istiod will read the set by our clock.
     """
-    stored = min(revision.created_at or now, now)
+    version, stored = revision.version, min(revision.created_at or now, now)
     if revision.withdrawn:
-        return HistoricRevision(revision.version, stored, withdrawn=revision.withdrawn)
+        tombstone: HistoricRevision[Certificate] = HistoricRevision.tombstone(
+            version, stored, revision.withdrawn
+        )
+        return Judged(version, tombstone, withdrawn=revision.withdrawn)
     try:
         bundle = KeyCertBundle.decode(revision.load())
         verified = verify(bundle, max(stored, bundle.not_before))
     except MaterialRefused as refused:
-        return HistoricRevision(revision.version, stored, findings=refused.findings)
-    in_force = max(stored, verified.not_before)
-    return HistoricRevision(revision.version, in_force, verified, verified.warnings)
+        return Judged(version, None, refused.findings)
+    return Judged(version, HistoricRevision.good(version, stored, verified), verified.warnings)
 
 
 def ca_files(bundle: KeyCertBundle) -> dict[str, bytes]:

@@ -1,74 +1,327 @@
-"""Which revision of a store's history is to be published now.
+"""What to publish now, so that no two workloads of a mesh ever refuse each other.
 
-`plan` is pure: the history and the clock are all it knows, so every replica, and a pod that is born
-in the middle of a rotation, comes to the same answer.
+In words: added roots are published at once; a signer signs once its root has been published
+everywhere for d; a root that somebody signed under goes d + r after he was superseded; all other
+roots follow the newest revision; nobody signs who was not in force within the last d. There are no
+special cases for "same roots", "contains" or "roll-back". The rules are numbered as the functions
+below are; C1 to C27 are the counterexamples to simpler ones, each a test of that name in
+tests/unit/material/test_rotation_counterexamples.py.
+
+**Why it is safe.** A certificate that was signed at t0 and a trust set that was taken at t1 meet
+only while |t0 - t1| is less than the lifetime of a certificate: whoever took the set renews both
+within it. So it is enough that what s signs at t is trusted by every set that is published in
+[t - d, t + r], with d and r no shorter than that lifetime. Let s sign at t.
+
+1. It was ready (rule 4): its anchors are in the roots of every moment in [t - d, t].
+2. It was in force within [t - d, t] (rule 4), so it was superseded no earlier than t - d, and its
+   anchors are kept (rule 3) until (t - d) + d + r = t + r at least.
+
+There is always a ready one while nothing expires and nothing is withdrawn: the one that was in
+force at t - d. Clocks, lags and the spread of a push over clusters shift the two sides by `slack`
+at most, which d and r contain. A push that is seen late only extends older roots; the one place
+where a clock acts against a push that another agent has not seen yet is the retirement of a root,
+and there rule 4 does not count on the last `slack` of it (C19).
+
+**What it assumes.**
+
+1. d and r are at least the longest workload lifetime + slack; slack is at least poll and reload lag
+   + 3 clock offsets + a verifier's skew + the error of the store's clock + 2 spreads of a push, and
+   at most r. All agents of the mesh have the same policy and the same rules of verification.
+2. Every replica sees each push, and its istiod takes each publication, within that lag.
+3. The stores of all clusters get the same sequence of roots.
+4. The history reaches back over the `window` (or the agent remembers), and no version that signed
+   is withdrawn inside of it.
+5. A CA lives longer than d + slack + margin when it is pushed, and the one before it until the new
+   one is ready. Otherwise somebody must sign too soon: phase `early`, the one phase that can be
+   noticed by workloads.
+
+`plan` is pure and total: any history and any clock have an answer, and agents that know the same
+history give the same one, restarts and pods that are born in the middle included.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
+
+from certagent.material import history as past
+from certagent.material.history import (
+    NEVER,
+    HistoricRevision,
+    Moment,
+    Policy,
+    RootT,
+    Stretch,
+    Windows,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
-
-    from certagent.material.finding import Finding
-    from certagent.material.verification import VerifiedBundle
 
 
 class Phase(StrEnum):
-    """What the plan is at: `settled`, or `hold` when nothing in the history may be published."""
+    """Where a change of roots stands."""
 
+    DISTRIBUTE = "distribute"
+    """The newest revision's root is published; an older one signs until it is known everywhere."""
+    SWITCH = "switch"
+    """The newest signs; the roots of older ones are kept for what they signed."""
     SETTLED = "settled"
+    """The newest revision is published as it is."""
+    EARLY = "early"
+    """Somebody signs whose root is not yet known everywhere, because nobody else can: an alarm."""
     HOLD = "hold"
+    """Nothing may be published: what is out there stays, and an alarm."""
 
 
 @dataclass(frozen=True, slots=True)
-class HistoricRevision:
-    """One revision of a history, judged once and for ever.
+class Plan(Generic[RootT]):
+    """What to publish now: the set of `signer`, with `roots`; nothing new where it is None.
 
-    `bundle` is None where the revision was refused (`findings` say why) or withdrawn from the store
-    (`withdrawn` says how). `in_force_from` is when it was stored, or its certificates' notBefore if
-    that is later: the moment at which it was verified, so that the verdict does not change with the
-    clock that reads it.
+    `why` is a sentence for the log. The answer is the same until `changes_at` (UTC), if nothing is
+    pushed; None is never. `kept` are the revisions whose anchors are kept in the roots, oldest
+    first: the newest good one and those superseded less than d + r ago. Their revocation lists
+    belong with them (C22).
     """
 
-    version: str
-    in_force_from: datetime
-    bundle: VerifiedBundle | None = None
-    findings: tuple[Finding, ...] = ()
-    withdrawn: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to publish now: `signer`, or nothing new when it is None; `why` is for the log."""
-
-    signer: HistoricRevision | None
+    signer: HistoricRevision[RootT] | None
+    roots: frozenset[RootT]
     phase: Phase
     why: str
+    changes_at: datetime | None
+    kept: tuple[HistoricRevision[RootT], ...] = ()
 
 
-def plan(history: Sequence[HistoricRevision], now: datetime) -> Plan:
-    """Choose the newest good revision that is in force; `history` is newest first.
+@dataclass(frozen=True, slots=True)
+class _Candidate(Generic[RootT]):
+    """Who might sign, and the moment from which everybody has known its root for d."""
 
-    1. A withdrawn newest revision stops everything. To go back to the one before would bring back,
-       in every replica within a poll, a key that somebody had a reason to replace.
-    2. The newest revision that verified and is in force is the one. Those above it were refused, or
-       start later: a bad push never takes the mesh down.
-    3. When that one has expired, an older one does not take its place: a clock must not revive a
-       superseded key.
+    stretch: Stretch[RootT]
+    ready: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class _Outlook(Generic[RootT]):
+    """A history as seen at `now`, after rules 1 and 2 (`history.stretches`)."""
+
+    stretches: Sequence[Stretch[RootT]]
+    coming: Sequence[Moment]
+    now: Moment
+    windows: Windows
+
+    @property
+    def good(self) -> list[Stretch[RootT]]:
+        return [each for each in self.stretches if each.good]
+
+    @property
+    def recent(self) -> list[Stretch[RootT]]:
+        """The good ones that were in force at some moment of the last d."""
+        return [each for each in self.good if each.until >= self.now - self.windows.distribute]
+
+
+def plan(history: Sequence[HistoricRevision[RootT]], now: datetime, policy: Policy) -> Plan[RootT]:
+    """Return what to publish at `now` (aware); `history` is in version order, oldest first.
+
+    Never raises. Reading a store newest first may stop where `reaches_back` says so.
     """
-    if history and history[0].withdrawn:
-        return Plan(None, Phase.HOLD, f"version {history[0].version} was {history[0].withdrawn}")
-    for revision in history:
-        if revision.bundle is None or revision.in_force_from > now:
-            continue
-        if revision.bundle.not_after <= now:
-            why = f"version {revision.version} expired at {revision.bundle.not_after:%FT%TZ}"
-            return Plan(None, Phase.HOLD, why)
-        why = f"version {revision.version} is the newest that is good and in force"
-        return Plan(revision, Phase.SETTLED, why)
-    return Plan(None, Phase.HOLD, "no revision is good and in force")
+    windows, at = Windows.of(policy), past.moment(now)
+    view = _Outlook(*past.stretches(history, at, windows), at, windows)
+    if not view.good:
+        changes_at = past.time_of(min(view.coming, default=NEVER))
+        return Plan(None, frozenset(), Phase.HOLD, _why_nothing(view), changes_at)
+    kept = _kept(view)
+    newest = view.good[-1]
+    roots = newest.roots.union(*(each.anchors for each in kept))
+    candidates = _candidates(view)
+    changes_at = past.time_of(_next_edge(view, candidates))
+    revisions = tuple(each.revision for each in kept)
+    chosen = _signer(candidates, view)
+    if chosen is None:
+        return Plan(None, roots, Phase.HOLD, _why_nothing(view), changes_at, revisions)
+    roots |= chosen.stretch.anchors
+    ready = next((each.ready for each in candidates if each.stretch is newest), NEVER)
+    phase = _phase(chosen, ready, roots, view)
+    why = _why(phase, chosen, ready, view)
+    return Plan(chosen.stretch.revision, roots, phase, why, changes_at, revisions)
+
+
+def timeline(
+    history: Sequence[HistoricRevision[RootT]], now: datetime, policy: Policy, steps: int = 64
+) -> Iterator[tuple[datetime, Plan[RootT]]]:
+    """Yield what is published from `now` on, and each later change with its time, if nobody pushes.
+
+    Moments at which signer, roots and phase stay as they are (a key leaves the reserve, say) are
+    passed over; at most `steps` moments are looked at.
+    """
+    shown = None
+    for _ in range(steps):
+        decision = plan(history, now, policy)
+        content = (decision.signer, decision.roots, decision.phase)
+        if content != shown:
+            yield now, decision
+            shown = content
+        if decision.changes_at is None:
+            return
+        now = decision.changes_at
+
+
+# Rule 3: roots
+
+
+def _kept(view: _Outlook[RootT]) -> list[Stretch[RootT]]:
+    """Return those whose anchors must stay: each until d + r after it was superseded.
+
+    It may sign for d after it was superseded (until the next is ready), and what it signed last
+    lives for r (C2, C4, C5, C24). Counted from when the next comes *into force* (C7), also where
+    the next has the same roots (C3). The roots that nobody signed under are not kept: removing
+    such a one is safe at once. A tombstone keeps nothing: trust in what was destroyed ends (C14).
+    """
+    return [each for each in view.good if view.now < each.until + view.windows.keep]
+
+
+# Rule 4: signer
+
+
+def _published_since(anchors: frozenset[RootT], view: _Outlook[RootT]) -> Moment:
+    """Return since when one of the anchors has been in the published roots without a gap.
+
+    Readiness belongs to the root, not to the revision (C3): a new intermediate under a known root
+    signs at once. A stretch of the past has the root when its revision lists it, or when it was
+    kept there for an older one (rule 3) until the end of the stretch; `surely`, because an agent
+    whose clock is ahead has dropped it already (C19). NEVER, where it is not published now.
+    """
+    since = NEVER
+    for index in reversed(range(len(view.stretches))):
+        stretch = view.stretches[index]
+        end = min(stretch.until, view.now)
+        kept = any(
+            older.anchors & anchors and older.until + view.windows.surely >= end
+            for older in view.stretches[:index]
+        )
+        if not (kept or stretch.roots & anchors):
+            break
+        since = stretch.since
+    return since
+
+
+def _candidates(view: _Outlook[RootT]) -> list[_Candidate[RootT]]:
+    """Return who may sign: in force within the last d, and neither too young nor expired.
+
+    Who was superseded longer ago does not come back, whatever expires or is withdrawn since: his
+    root may be gone elsewhere, and his key was replaced for a reason (C9, C12). A revision that was
+    superseded before its notBefore is not yet valid within that d: istiod would refuse it (C26).
+    """
+    return [
+        _Candidate(each, _published_since(each.anchors, view) + view.windows.distribute)
+        for each in view.recent
+        if each.valid_from <= view.now < each.expires
+    ]
+
+
+def _signer(
+    candidates: Sequence[_Candidate[RootT]], view: _Outlook[RootT]
+) -> _Candidate[RootT] | None:
+    """Return the newest whose root everybody has known for d (C1, C3 to C7).
+
+    It must live for `margin` yet: leafs of minutes would storm istiod. Where nobody is ready, the
+    one whose root has been known for longest signs early (C11); where all are about to expire, the
+    newest goes on to its end.
+    """
+    lasting = [each for each in candidates if view.now < each.stretch.expires - view.windows.margin]
+    ready = [each for each in lasting if each.ready <= view.now]
+    if ready:
+        return ready[-1]
+    if lasting:
+        return min(reversed(lasting), key=lambda each: each.ready)
+    return candidates[-1] if candidates else None
+
+
+# Rule 5: when to look again, and what to call it
+
+
+def _next_edge(view: _Outlook[RootT], candidates: Sequence[_Candidate[RootT]]) -> Moment:
+    """Return the first moment after `now` at which any of the rules may say something else."""
+    windows = view.windows
+    edges = (
+        *view.coming,
+        *(each.until + windows.keep for each in view.good),
+        *(each.valid_from for each in view.recent),
+        *(each.ready for each in candidates),
+        *(each.stretch.until + windows.distribute + 1 for each in candidates),
+        *(each.stretch.expires for each in candidates),
+        *(each.stretch.expires - windows.margin for each in candidates),
+    )
+    return min((edge for edge in edges if edge > view.now), default=NEVER)
+
+
+def _phase(
+    chosen: _Candidate[RootT], newest_ready: Moment, roots: frozenset[RootT], view: _Outlook[RootT]
+) -> Phase:
+    newest = view.good[-1]
+    if chosen.ready > view.now:
+        return Phase.EARLY
+    if chosen.stretch is not newest and newest_ready > view.now:
+        return Phase.DISTRIBUTE
+    return Phase.SWITCH if roots != newest.roots else Phase.SETTLED
+
+
+# The sentence for the log
+
+
+def _why(
+    phase: Phase, chosen: _Candidate[RootT], newest_ready: Moment, view: _Outlook[RootT]
+) -> str:
+    """Say who signs and why, for somebody who reads it at night."""
+    newest = view.good[-1]
+    name = f"version {chosen.stretch.revision.version}"
+    published = f"its root has been published for {_span(view.windows.distribute)}"
+    if phase is Phase.EARLY:
+        until = _at("until", chosen.ready)
+        return f"{name} signs before {published}{until}, because no other version can"
+    if chosen.stretch is not newest:
+        if view.now < newest_ready < NEVER:
+            start = f"version {newest.revision.version} signs{_at('from', newest_ready)}"
+            return f"{start}, when {published}; until then {name}"
+        return f"{name} signs, because {_ailment(newest, view)}"
+    if phase is Phase.SETTLED:
+        return f"{name} signs, and its roots alone are published"
+    older = [each for each in _kept(view) if each.anchors - newest.roots]
+    last = max((each.until for each in older), default=NEVER) + view.windows.keep
+    versions = " and ".join(each.revision.version for each in older)
+    return f"{name} signs; the roots of version {versions} stay{_at('until', last)}"
+
+
+def _why_nothing(view: _Outlook[RootT]) -> str:
+    """Say why nothing may be published."""
+    if view.stretches:
+        return _ailment(view.stretches[-1], view)
+    return f"no version is good and in force{_at('before', min(view.coming, default=NEVER))}"
+
+
+def _ailment(stretch: Stretch[RootT], view: _Outlook[RootT]) -> str:
+    """Say why a revision cannot sign."""
+    revision = stretch.revision
+    name = f"version {revision.version}"
+    if not stretch.good:
+        return f"{name} was {revision.withdrawn}"
+    if stretch.valid_from > view.now:
+        return f"{name} is not valid before {revision.not_before:%FT%TZ}"
+    if not stretch.anchors & stretch.roots:
+        return f"{name} does not list the root that it signs under"
+    expires = "expires" if view.now < stretch.expires else "expired"
+    return f"{name} {expires} at {revision.not_after:%FT%TZ}"
+
+
+def _at(preposition: str, when: Moment) -> str:
+    time = past.time_of(when)
+    return f" {preposition} {time:%FT%TZ}" if time else ""
+
+
+def _span(span: int) -> str:
+    seconds = span / 1_000_000
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds % length == 0:
+            return f"{seconds // length:g} {unit}"
+    return f"{seconds:g} s"

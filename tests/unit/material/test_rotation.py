@@ -1,78 +1,60 @@
-"""Which revision is published: the newest that is good and in force."""
+"""`strategy: immediate`, the sentences for the log, and the timeline."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-import pytest
-
-from certagent.material.bundle import KeyCertBundle
-from certagent.material.rotation import HistoricRevision, Phase, plan
-from certagent.material.verification import verify
-from tests.support.material import NOT_BEFORE, NOW, make_root
+from certagent.material.history import HistoricRevision, Policy
+from certagent.material.rotation import Phase, plan
 
 HOUR = timedelta(hours=1)
+START = datetime(2026, 7, 1, tzinfo=UTC)
+LATER = START + 10_000 * HOUR
+A, B = frozenset("A"), frozenset("B")
+IMMEDIATE = Policy(immediate=True)
 
 
-@pytest.fixture(scope="module")
-def verified():
-    raw = make_root().intermediate(not_after=NOW + HOUR).raw()
-    return verify(KeyCertBundle.decode(raw), NOW)
+def good(version, hour, roots, *, valid_from=0, expires=10_000):
+    at, start, end = (START + each * HOUR for each in (hour, valid_from, expires))
+    return HistoricRevision(version, at, start, end, frozenset(roots), frozenset(roots[-1]))
 
 
-def good(version: str, verified, in_force_from=NOT_BEFORE) -> HistoricRevision:
-    return HistoricRevision(version, in_force_from, verified)
+def withdrawn(version, hour):
+    return HistoricRevision.tombstone(version, START + hour * HOUR, "deleted")
 
 
-def refused(version: str) -> HistoricRevision:
-    return HistoricRevision(version, NOT_BEFORE)
+class TestImmediate:
+    """The windows are nothing: the newest in force signs, with its own roots, or nobody does."""
 
+    def test_the_newest_signs_with_its_roots(self):
+        decision = plan([good("1", 0, "A"), good("2", 5, "B")], START + 5 * HOUR, IMMEDIATE)
 
-def withdrawn(version: str) -> HistoricRevision:
-    return HistoricRevision(version, NOT_BEFORE, withdrawn="deleted")
+        assert (decision.signer.version, decision.roots) == ("2", B)
+        assert decision.phase is Phase.SETTLED
 
+    def test_one_that_starts_later_waits_until_then(self):
+        history = [good("1", 0, "A"), good("2", 1, "B", valid_from=5)]
 
-def test_the_newest_good_revision_signs(verified):
-    newest = good("2", verified)
+        decision = plan(history, START + 4 * HOUR, IMMEDIATE)
 
-    decision = plan([newest, good("1", verified)], NOW)
+        assert (decision.signer.version, decision.roots) == ("1", A)
+        assert decision.changes_at == START + 5 * HOUR
+        assert plan(history, decision.changes_at, IMMEDIATE).signer.version == "2"
 
-    assert decision.signer is newest
-    assert decision.phase is Phase.SETTLED
+    def test_a_withdrawn_newest_does_not_bring_back_the_one_before(self):
+        decision = plan([good("1", 0, "A"), withdrawn("2", 1)], START + 2 * HOUR, IMMEDIATE)
 
+        assert decision.signer is None
+        assert decision.phase is Phase.HOLD
+        assert decision.why == "version 2 was deleted"
 
-def test_a_refused_revision_is_passed_over(verified):
-    assert plan([refused("3"), refused("2"), good("1", verified)], NOW).signer.version == "1"
+    def test_an_expired_one_is_not_replaced_by_an_older_one(self):
+        history = [good("1", 0, "A"), good("2", 1, "A", expires=9)]
 
+        decision = plan(history, START + 9 * HOUR, IMMEDIATE)
 
-def test_a_revision_that_starts_later_is_passed_over_until_then(verified):
-    history = [good("2", verified, NOW + HOUR / 2), good("1", verified)]
+        assert decision.signer is None
+        assert decision.why == "version 2 expired at 2026-07-01T09:00:00Z"
 
-    assert plan(history, NOW).signer.version == "1"
-    assert plan(history, NOW + HOUR / 2).signer.version == "2"
-
-
-def test_a_withdrawn_newest_revision_does_not_bring_back_the_one_before(verified):
-    decision = plan([withdrawn("2"), good("1", verified)], NOW)
-
-    assert decision.signer is None
-    assert decision.phase is Phase.HOLD
-    assert decision.why == "version 2 was deleted"
-
-
-def test_a_withdrawn_older_revision_is_passed_over(verified):
-    assert plan([refused("3"), withdrawn("2"), good("1", verified)], NOW).signer.version == "1"
-
-
-def test_an_expired_signer_is_not_replaced_by_an_older_one(verified):
-    decision = plan([good("2", verified), good("1", verified)], NOW + HOUR)
-
-    assert decision.signer is None
-    assert "version 2 expired" in decision.why
-
-
-@pytest.mark.parametrize("history", [[], ["refused"]])
-def test_nothing_good_is_a_hold(history):
-    decision = plan([refused("1") for _ in history], NOW)
-
-    assert decision.phase is Phase.HOLD
+    def test_no_revision_is_a_hold(self):
+        assert plan([], START, IMMEDIATE).phase is Phase.HOLD
