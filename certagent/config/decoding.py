@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from certagent.config.model import CertAuth, Config, TokenAuth, VaultConfig, seconds
+from certagent.config.model import CertAuth, Config, RotationConfig, TokenAuth, VaultConfig, seconds
 from certagent.config.settings import BUNDLE, SETTINGS
 from certagent.errors import ConfigurationError
 
@@ -225,7 +225,10 @@ def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str
     durations = {
         "refresh.interval": config.refresh.interval,
         "init.deadline": config.init.deadline,
+        "rotation.distribute": config.rotation.distribute,
+        "rotation.retire": config.rotation.retire,
     }
+    yield from _rotation_faults(config.rotation)
     if config.vault:
         durations["vault.connectTimeout"] = config.vault.connect_timeout
         durations["vault.requestTimeout"] = config.vault.request_timeout
@@ -233,6 +236,19 @@ def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str
     for name, duration in durations.items():
         if not 0 < seconds(duration) <= _LONGEST:
             yield f"{name}: expected more than nothing and at most a year, got {duration[:40]}"
+
+
+def _rotation_faults(rotation: RotationConfig) -> Iterator[str]:
+    slack = seconds(rotation.slack)
+    ttl = seconds(rotation.workload_ttl) if rotation.workload_ttl else 0.0
+    for name, window in (("distribute", rotation.distribute), ("retire", rotation.retire)):
+        if seconds(window) < slack:
+            yield f"rotation.{name}: {window} is shorter than the slack, {rotation.slack}"
+        elif seconds(window) < ttl + slack:
+            yield (
+                f"rotation.{name}: {window} is shorter than workloadTTL and slack together"
+                f" ({rotation.workload_ttl} + {rotation.slack}): workloads would refuse each other"
+            )
 
 
 def _vault_faults(vault: VaultConfig, environ: Mapping[str, str]) -> Iterator[str]:

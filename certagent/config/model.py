@@ -161,6 +161,23 @@ class OutputConfig(_Model, frozen=True):
     mode: Mode = "0644"
 
 
+class ConfirmConfig(_Model, frozen=True):
+    """Where the reader of a bundle serves TLS, to see by a handshake whether it took the set."""
+
+    # HOST:PORT on the pod's loopback: istiod's 127.0.0.1:15012.
+    address: Text
+    # How long the reader may take before it counts as unconfirmed.
+    within: Duration = "30s"
+    # The name to ask for (SNI); istiod does not need one.
+    server_name: str = ""
+
+
+class FallbackConfig(_Model, frozen=True):
+    """What a start uses that cannot reach its store for half its deadline."""
+
+    files: FilesSource
+
+
 class BundleConfig(_Model, frozen=True):
     """One set of material: from where, to where."""
 
@@ -176,12 +193,49 @@ class BundleConfig(_Model, frozen=True):
     kind: Literal["ca"] = "ca"
     # `init` fails, and `/readyz` says no, while a required bundle is not published.
     required: bool = True
+    confirm: ConfirmConfig | UnsetType = UNSET
+    fallback: FallbackConfig | UnsetType = UNSET
 
 
 class RefreshConfig(_Model, frozen=True):
     """How often the store is asked: one small request a bundle each time."""
 
     interval: Duration = "30s"
+
+
+class RotationConfig(_Model, frozen=True):
+    """How a change of roots is staged; the same in every agent of a mesh."""
+
+    # How long a new root is published before anybody signs under it, and how long an old one stays
+    # after its last signer was superseded: the longest workload TTL and the slack.
+    distribute: Duration = "25h"
+    retire: Duration = "25h"
+    # Covers poll and reload lag, three clock offsets, and twice the spread of pushes over clusters.
+    slack: Duration = "1h"
+    # The longest TTL of a workload certificate, where the windows are to be checked against it.
+    workload_ttl: Duration | UnsetType = field(default=UNSET, name="workloadTTL")
+    # immediate: the newest set at once, as it is. For emergencies.
+    strategy: Literal["staged", "immediate"] = "staged"
+    # What istiod can do with a change of roots: reload it (ISTIO_MULTIROOT_MESH=true), be restarted
+    # by the hooks, or neither. Not set, it follows ISTIO_MULTIROOT_MESH: `true` is hot, else hold.
+    istiod: Literal["hot", "restart", "hold"] | UnsetType = UNSET
+    # Over how long the hooks of replicas are spread, so that they do not restart all at once.
+    spread: Duration = "1m"
+
+
+class TrustConfig(_Model, frozen=True):
+    """Which roots may be published, whoever stores them; none given means any."""
+
+    roots: tuple[
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^sha256:[0-9a-f]{64}$",
+                description="sha256: and 64 hex digits, as `openssl x509 -fingerprint` without colons",
+            ),
+        ],
+        ...,
+    ] = ()
 
 
 class InitConfig(_Model, frozen=True):
@@ -209,6 +263,8 @@ class Config(_Model, frozen=True):
     bundles: Annotated[tuple[BundleConfig, ...], Meta(min_length=1)]
     vault: VaultConfig | UnsetType = UNSET
     refresh: RefreshConfig = RefreshConfig()
+    rotation: RotationConfig = RotationConfig()
+    trust: TrustConfig = TrustConfig()
     init: InitConfig = InitConfig()
     server: ServerConfig = ServerConfig()
     log: LogConfig = LogConfig()

@@ -73,6 +73,27 @@ SETTINGS = (
         "--interval",
     ),
     Setting(
+        "CERTAGENT_DISTRIBUTE",
+        ("rotation", "distribute"),
+        "how long a new root is published before anybody signs under it",
+    ),
+    Setting(
+        "CERTAGENT_RETIRE",
+        ("rotation", "retire"),
+        "how long an old root stays after its last signer was superseded",
+    ),
+    Setting("CERTAGENT_SLACK", ("rotation", "slack"), "lag, clock offsets, spread of pushes"),
+    Setting(
+        "CERTAGENT_STRATEGY",
+        ("rotation", "strategy"),
+        "staged, or immediate for emergencies",
+    ),
+    Setting(
+        "CERTAGENT_ISTIOD",
+        ("rotation", "istiod"),
+        "what istiod does with new roots: hot, restart or hold",
+    ),
+    Setting(
         "CERTAGENT_INIT_DEADLINE",
         ("init", "deadline"),
         "how long init tries before it fails, such as 5m",

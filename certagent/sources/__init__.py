@@ -24,7 +24,8 @@ class Revision:
     `version` names it within its source for ever: the number of a KV v2 version, or
     `sha256:<12 hex digits>` of the content where the store counts nothing. `created_at` is the
     store's own time (aware, UTC) where it tells one. `withdrawn` is empty, or says how the version
-    was taken back (`deleted at …`, `destroyed`): such a revision has no material.
+    was taken back (`deleted at …`, `destroyed`): such a revision has no material; `withdrawn_at` is
+    when, where the store says.
     """
 
     version: str
@@ -33,6 +34,7 @@ class Revision:
     """The parts as the store holds them. Raises what `Source.revisions` raises, and
     `MaterialRefused` where a part is missing, empty, too large or not text."""
     withdrawn: str = ""
+    withdrawn_at: datetime | None = None
 
 
 class Source(Protocol):

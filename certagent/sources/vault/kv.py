@@ -138,9 +138,9 @@ class VaultKVSource:
         created_at = _moment(_member(metadata, "created_time", str))
         if data.get("data") is not None:
             return Revision(version, created_at, self._loader(_member(data, "data", dict)))
-        withdrawn = _withdrawn(metadata)
+        withdrawn, withdrawn_at = _withdrawn(metadata)
         message = f"Version {version} of {self.name} was withdrawn: {withdrawn}."
-        return Revision(version, created_at, _nothing(message), withdrawn)
+        return Revision(version, created_at, _nothing(message), withdrawn, withdrawn_at)
 
     def _loader(self, fields: Mapping[str, object]) -> Callable[[], RawBundle]:
         return lambda: RawBundle.of(fields, self._names)
@@ -178,12 +178,12 @@ def _nothing(message: str) -> Callable[[], RawBundle]:
     return load
 
 
-def _withdrawn(metadata: Mapping[str, object]) -> str:
-    """Return how a version was taken back."""
+def _withdrawn(metadata: Mapping[str, object]) -> tuple[str, datetime | None]:
+    """Return how a version was taken back, and when; Vault does not tell when it was destroyed."""
     if metadata.get("destroyed") is True:
-        return "destroyed"
+        return "destroyed", None
     moment = _moment(_member(metadata, "deletion_time", str))
-    return f"deleted at {moment:%Y-%m-%dT%H:%M:%SZ}"
+    return f"deleted at {moment:%Y-%m-%dT%H:%M:%SZ}", moment
 
 
 def _moment(text: str) -> datetime:

@@ -1,0 +1,178 @@
+"""What an agent knows of a store's history: every version judged once, read back as needed.
+
+Versions are immutable, so a verdict stands; what can change is that one is withdrawn. While a
+change of roots is under way the versions that it depends on are therefore read again at every poll
+(a GET of the current version does not tell that an older one was destroyed); otherwise a poll is
+one request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from certagent.errors import MaterialRefused
+from certagent.material.bundle import KeyCertBundle
+from certagent.material.finding import Finding, Severity
+from certagent.material.history import HistoricRevision, Policy, reaches_back
+from certagent.material.verification import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+
+    from certagent.material.certificates import Certificate
+    from certagent.material.verification import VerifiedBundle
+    from certagent.sources import Revision, Source
+
+LOOKBACK = 50
+"""How many revisions are read at most: five times what KV v2 keeps by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One version of a store, judged once and for ever.
+
+    `revision` is None where it was refused, and `findings` say why; of a good one they are
+    warnings. `created_at` is the store's time, or None where it tells none.
+    """
+
+    version: str
+    created_at: datetime | None
+    revision: HistoricRevision[Certificate] | None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def bundle(self) -> VerifiedBundle | None:
+        """The material that verified."""
+        return self.revision.bundle if self.revision else None
+
+    @property
+    def withdrawn(self) -> str:
+        """How the store took the version back; empty where it did not."""
+        return self.revision.withdrawn if self.revision else ""
+
+
+def judge(revision: Revision, now: datetime, pins: frozenset[str] = frozenset()) -> Judged:
+    """Verify a revision as of the moment it came into force, so that the verdict stands for ever.
+
+    A store without times is judged as of `now`, when its content was first seen; so is one whose
+    clock is ahead of ours, because istiod will read the set by our clock. `pins` are the SHA-256
+    (hex) of the roots that may be trusted; none means any.
+    """
+    version, created_at = revision.version, revision.created_at
+    stored = min(created_at or now, now)
+    if revision.withdrawn:
+        tombstone: HistoricRevision[Certificate] = HistoricRevision.tombstone(
+            version, stored, revision.withdrawn, revision.withdrawn_at
+        )
+        return Judged(version, created_at, tombstone)
+    try:
+        bundle = KeyCertBundle.decode(revision.load())
+        verified = verify(bundle, max(stored, bundle.not_before))
+    except MaterialRefused as refused:
+        return Judged(version, created_at, None, refused.findings)
+    if strangers := tuple(_unpinned(bundle, pins)):
+        return Judged(version, created_at, None, strangers)
+    good = HistoricRevision.good(version, stored, verified)
+    return Judged(version, created_at, good, verified.warnings)
+
+
+def _unpinned(bundle: KeyCertBundle, pins: frozenset[str]) -> Iterator[Finding]:
+    for root in bundle.roots:
+        if pins and root.fingerprint not in pins:
+            yield Finding(
+                "root-not-pinned",
+                Severity.ERROR,
+                "roots",
+                f"The root {root.subject!r} is not among those that trust.roots lists.",
+                f"If you mean it, add sha256:{root.fingerprint} to trust.roots of every agent. If"
+                " not, somebody else can write to the store.",
+                root.subject,
+                root.fingerprint,
+            )
+
+
+@dataclass(slots=True)
+class Chronicle:
+    """The history of one source, newest first, as far as it has been read.
+
+    `on_judged` is told every new verdict. `first_seen` is when each version of a store that tells
+    no times was first seen, by this process or the one before it. `is_cut` says that the plan needs
+    more than is known: what was before the oldest revision cannot be told.
+    """
+
+    source: Source
+    policy: Policy
+    pins: frozenset[str] = frozenset()
+    on_judged: Callable[[Judged], None] = lambda _: None
+    entries: tuple[Judged, ...] = ()
+    first_seen: dict[str, datetime] = field(default_factory=dict)
+    is_cut: bool = False
+
+    @property
+    def revisions(self) -> list[HistoricRevision[Certificate]]:
+        """What `plan` needs: the good ones and the tombstones, oldest first."""
+        return [each.revision for each in reversed(self.entries) if each.revision]
+
+    def read(self, now: datetime, *, again: bool = False) -> None:
+        """Bring the history up to date; `again` reads known versions of an open window as well.
+
+        Raises what the source raises, and then nothing is changed: a history that could not be
+        read whole is not one.
+        """
+        found: list[Judged] = []
+        told: list[Judged] = []
+        remembered: tuple[Judged, ...] | None = None
+        for revision in self.source.revisions():
+            known = self._known(revision)
+            if known is None:
+                told.append(judge(revision, self._seen(revision, now), self.pins))
+            found.append(told[-1] if known is None else self.entries[known])
+            if known is not None and not (again and revision.created_at):
+                remembered = self.entries[known + 1 :]
+                break
+            if self._is_enough(found, now) or len(found) >= LOOKBACK:
+                remembered = ()
+                break
+        if remembered is None:
+            remembered = self._gone_from_the_store(found)
+        self.entries = (*found, *remembered)[:LOOKBACK]
+        complete = bool(self.entries) and self.entries[-1].version == "1"
+        self.is_cut = not (complete or self._is_enough(self.entries, now))
+        for judged in told:
+            self.on_judged(judged)
+
+    def _is_enough(self, found: Sequence[Judged], now: datetime) -> bool:
+        read = [each.revision for each in found if each.revision]
+        return reaches_back(read, now, self.policy)
+
+    def _known(self, revision: Revision) -> int | None:
+        """Return the index of what was judged before.
+
+        Versions are immutable, unless withdrawn; one of the same number and another time is of a
+        secret that was deleted whole and made again. A store without times has only the present
+        content: what it held before and holds again is a new revision.
+        """
+        entries = self.entries if revision.created_at else self.entries[:1]
+        wanted = (revision.version, revision.created_at, revision.withdrawn)
+        for index, known in enumerate(entries):
+            if (known.version, known.created_at, known.withdrawn) == wanted:
+                return index
+        return None
+
+    def _gone_from_the_store(self, found: Sequence[Judged]) -> tuple[Judged, ...]:
+        """Return what is remembered and was not found: cut off, or the store keeps no history."""
+        again = {(each.version, each.created_at) for each in found if each.created_at}
+        return tuple(each for each in self.entries if (each.version, each.created_at) not in again)
+
+    def _seen(self, revision: Revision, now: datetime) -> datetime:
+        """Return when a version was first seen, where the store does not tell when it was stored.
+
+        An earlier process may have seen it first; what comes after another was seen now.
+        """
+        if revision.created_at is not None:
+            return now
+        seen = now if self.entries else self.first_seen.get(revision.version, now)
+        self.first_seen = {revision.version: min(seen, now)}
+        return self.first_seen[revision.version]
