@@ -110,6 +110,7 @@ class TestProbes:
 
         with running("--config", tmp_path / "certagent.yaml", **environ) as agent:
             agent.until(lambda: agent.logged("published"))
+            assert agent.stop() == 0
 
     def test_the_default_address_that_is_taken_only_costs_the_probes(self, openbao, environ, root):
         store(openbao, environ, root.intermediate().raw())
@@ -121,6 +122,7 @@ class TestProbes:
             with running(**{**environ, "CERTAGENT_SERVER_ADDRESS": None}) as agent:
                 agent.until(lambda: agent.logged("no probes and no metrics"))
                 agent.until(lambda: agent.logged("published"))
+                assert agent.stop() == 0
 
 
 class TestRequests:
@@ -229,7 +231,7 @@ class TestOutage:
             assert get(port, "/readyz")[0] == 200
             token.write_text(cluster.mint())
             agent.until(lambda: published(environ["ROOT_CA_DIR"]) == files(second))
-            assert agent.logged("recovered")
+            agent.until(lambda: agent.logged("recovered"))
 
     def test_two_agents_on_one_directory_do_not_mix(self, openbao, environ, root):
         store(openbao, environ, root.intermediate().raw())
