@@ -3,6 +3,7 @@
     CertagentError              70  a bug in certagent
     +-- UsageError              64  the command line cannot be understood
     +-- MaterialRefused         65  the material is there, and would break the mesh
+    +-- PublicationHeld         65  the material is good, and must not be published now
     +-- SecretNotFound          66  the store has no such secret, or it was withdrawn
     +-- SourceUnavailable       69  the store cannot be reached, or is not able to answer
     +-- OutputError             73  the output directory cannot be written, or must not be
@@ -56,6 +57,13 @@ class MaterialRefused(CertagentError):
     def __init__(self, message: str, findings: tuple[Finding, ...], *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.findings = findings
+
+
+class PublicationHeld(CertagentError):
+    """The material is good, and publishing it now would do harm: what is published stays."""
+
+    exit_code = 65
+    transient = True
 
 
 class SecretNotFound(CertagentError):

@@ -1,99 +1,132 @@
-"""One bundle's pass: fetch -> verify -> plan -> publish -> tell.
+"""One bundle's pass: fetch -> verify -> plan -> guard -> publish -> tell.
 
 It knows protocols alone: sources yield revisions, sinks hold one set. A pass that fails leaves what
-is published as it is.
+is published as it is; one that cannot read the store still crosses the boundaries of a rotation
+that it knows about.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from certagent.errors import CertagentError, MaterialRefused, OutputError, SecretNotFound
+from certagent.chronicle import Chronicle, Judged, judge
+from certagent.errors import (
+    CertagentError,
+    MaterialRefused,
+    OutputError,
+    PublicationHeld,
+    SecretNotFound,
+)
 from certagent.material.bundle import KeyCertBundle, refusal
 from certagent.material.finding import Severity
-from certagent.material.history import HistoricRevision, Policy, reaches_back
+from certagent.material.history import HistoricRevision, Policy
 from certagent.material.raw import CA_FILES, RawBundle
-from certagent.material.rotation import plan
+from certagent.material.roots import joined, next_file
+from certagent.material.rotation import Phase, Plan, plan
 from certagent.material.verification import expiries, findings, verify
 from certagent.runtime.logs import fields
 from certagent.runtime.status import BundleStatus
 from certagent.sinks import Publication
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+    from collections.abc import Callable, Mapping
 
     from certagent.material.certificates import Certificate
-    from certagent.material.finding import Finding
     from certagent.material.verification import VerifiedBundle
     from certagent.sinks import Sink, Snapshot
-    from certagent.sources import Revision, Source
+    from certagent.sources import Source
 
 log = logging.getLogger("certagent.agent")
 
-LOOKBACK = 10
-"""How many revisions are read in search of a good one: as many as KV v2 keeps by default."""
-
-POLICY = Policy(immediate=True)
-"""The newest good revision is published as it is."""
+ROOTS_FILE = CA_FILES["roots"]
+_OPEN_PHASES = {Phase.DISTRIBUTE, Phase.SWITCH, Phase.EARLY}
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """One version of a store, judged once and for ever.
+class Reader:
+    """What the reader of a directory can do with a change of roots.
 
-    `revision` is None where it was refused, and `findings` say why; `withdrawn` is the store's word
-    for how the version was taken back.
+    `may_run`: it may have read what is published; before its first start anything can be published.
+    `takes_roots`: it follows such a change, by a reload or because hooks restart it. `pace` is how
+    long it may take to read a set, in seconds: a bridge stands for so long.
     """
 
-    version: str
-    revision: HistoricRevision[Certificate] | None
-    findings: tuple[Finding, ...] = ()
-    withdrawn: str = ""
-
-    @property
-    def bundle(self) -> VerifiedBundle | None:
-        """The material that verified."""
-        return self.revision.bundle if self.revision else None
+    may_run: bool = False
+    takes_roots: bool = True
+    pace: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One bundle to keep published: from where, and to where."""
+    """One bundle to keep published: from where, to where, and by which rules.
+
+    `pins` are the SHA-256 (hex) of the roots that may be published, none means any. `fallback` is
+    what a start uses that cannot reach its store.
+    """
 
     name: str
     source: Source
     sink: Sink
     required: bool = True
+    policy: Policy = field(default_factory=Policy)
+    pins: frozenset[str] = frozenset()
+    reader: Reader = Reader()
+    fallback: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a publication changed, for those who are told of it."""
+
+    bundle: str
+    verified: VerifiedBundle
+    record: Mapping[str, str]
+    before: Snapshot | None
+    files: frozenset[str]
+
+    @property
+    def roots(self) -> bool:
+        """Whether the reader's trust changed."""
+        return ROOTS_FILE in self.files
 
 
 class Keeper:
     """Keeps one bundle published; what it remembers between passes is here and nowhere else."""
 
-    def __init__(self, assignment: Assignment) -> None:
+    def __init__(
+        self, assignment: Assignment, on_change: Callable[[Change], None] = lambda _: None
+    ) -> None:
         self.assignment = assignment
         self.status = BundleStatus(assignment.name, assignment.required)
-        self._history: tuple[Judged, ...] = ()
+        self.changes_at: datetime | None = None
+        self._on_change = on_change
+        self._chronicle = Chronicle(
+            assignment.source, assignment.policy, assignment.pins, self._report_judged
+        )
+        self._told = ""
 
     def refresh(self, now: datetime) -> None:
-        """Make one pass. Raises `CertagentError`, and then what was published still is."""
+        """Make one pass. Raises `CertagentError`, and then what was published is as the plan says.
+
+        Where the store cannot be read, the plan goes by what is known of it.
+        """
         try:
-            self._history = self._read_history(now)
-            history = [each.revision for each in reversed(self._history) if each.revision]
-            decision = plan(history, now, POLICY)
-            self.status = replace(self.status, phase=decision.phase)
-            if decision.signer is None or decision.signer.bundle is None:
-                raise self._held(decision.why, now)
-            self._publish(decision.signer, decision.signer.bundle)
+            failure = self._read(now)
+            decision = plan(self._chronicle.revisions, now, self.assignment.policy)
+            self._report_plan(decision)
+            self._publish(decision, now)
+            if failure is not None:
+                raise failure
         except CertagentError as error:
             if isinstance(error, OutputError):
                 # Take hold afresh at the next pass: a place that was put right needs no restart.
                 self.assignment.sink.close()
             self.status = replace(self.status, fault=type(error).__name__)
             raise
-        if self._history[0].bundle is None:
+        if self._chronicle.entries[0].revision is None:
             self.status = replace(self.status, fault=MaterialRefused.__name__)
         else:
             self.status = replace(self.status, fault="", last_success=now)
@@ -102,6 +135,7 @@ class Keeper:
         """Count a good set that an earlier run left as published: its readers have it already.
 
         So a sidecar that restarts while its store is down does not take istiod out of service.
+        Of a store without history, it is also what is known of the revision before.
         """
         try:
             published = self.assignment.sink.read()
@@ -110,11 +144,9 @@ class Keeper:
             return
         if published is None:
             return
-        parts = {part: published.files.get(name) for part, name in CA_FILES.items()}
         version = published.record.get("version", "")
         try:
-            raw = RawBundle.of(parts, {part: part for part in CA_FILES})
-            verified = verify(KeyCertBundle.decode(raw), now)
+            verified = verify(_decoded(published), now)
         except MaterialRefused as error:
             log.warning(
                 "the set in the output directory is no longer good: %s",
@@ -123,6 +155,7 @@ class Keeper:
             )
             return
         self._note_published(verified, version)
+        self._remember(published, verified, now)
         log.info(
             "found a good set in the output directory",
             extra=fields(
@@ -133,35 +166,198 @@ class Keeper:
             ),
         )
 
+    def fall_back(self, now: datetime) -> None:
+        """Publish the fallback's set, where there is one and nothing is published yet.
+
+        For a start that cannot reach its store: the store's set follows as soon as it answers.
+        """
+        fallback = self.assignment.fallback
+        if fallback is None or self.status.ready:
+            return
+        judged = judge(next(iter(fallback.revisions())), now, self.assignment.pins)
+        if judged.bundle is None:
+            raise refusal(judged.findings)
+        log.error(
+            "the store cannot be reached: the fallback is published",
+            extra=fields(bundle=self.assignment.name, fallback=fallback.name),
+        )
+        record = {"version": judged.version, "source": fallback.name}
+        self._write(judged.bundle, ca_files(judged.bundle.bundle), record, None)
+        self.status = replace(self.status, fallback=True)
+
     # Fetch and verify
 
-    def _read_history(self, now: datetime) -> tuple[Judged, ...]:
-        """Read revisions, newest first, back to one that is good or was seen before."""
-        history: list[Judged] = []
-        for revision in self.assignment.source.revisions():
-            known = self._remembered(revision)
-            if known is not None:
-                history.extend(self._history[known:])
-                break
-            judged = judge(revision, now)
-            self._report_judged(judged)
-            history.append(judged)
-            read = [each.revision for each in history if each.revision]
-            # A withdrawn newest revision stops everything: what is below it decides nothing.
-            enough = reaches_back(read, now, POLICY) or history[0].withdrawn
-            if enough or len(history) >= LOOKBACK:
-                break
-        return tuple(history[:LOOKBACK])
-
-    def _remembered(self, revision: Revision) -> int | None:
-        """Return the index of what was judged before: versions are immutable, unless withdrawn."""
-        for index, known in enumerate(self._history):
-            if (known.version, known.withdrawn) == (revision.version, revision.withdrawn):
-                return index
+    def _read(self, now: datetime) -> CertagentError | None:
+        """Bring the history up to date; return why not, where what is known must do."""
+        try:
+            self._chronicle.read(now, again=self.status.phase in _OPEN_PHASES)
+        except CertagentError as error:
+            if not self._chronicle.entries:
+                raise
+            return error
+        if not self._chronicle.entries:
+            source = self.assignment.source.name
+            raise SecretNotFound(f"{source} has no version at all.", hint="Store a set there.")
+        if self._chronicle.is_cut and not self.status.history_cut:
+            log.warning(
+                "what the store held before version %s cannot be known: a root that was replaced"
+                " within the last %s is not kept, and a new one is staged only by agents that run"
+                " already",
+                self._chronicle.entries[-1].version,
+                2 * self.assignment.policy.distribute + self.assignment.policy.retire,
+                extra=fields(bundle=self.assignment.name, source=self.assignment.source.name),
+            )
+        self.status = replace(self.status, history_cut=self._chronicle.is_cut)
         return None
 
+    def _remember(self, published: Snapshot, verified: VerifiedBundle, now: datetime) -> None:
+        """Take the set on the volume for the revision before, of a store that keeps no history."""
+        record = published.record
+        if record.get("source") != self.assignment.source.name or "storedAt" not in record:
+            return
+        own = set(record.get("ownRoots", "").split(","))
+        roots = tuple(root for root in verified.bundle.roots if root.fingerprint in own)
+        stored_at = datetime.fromisoformat(record["storedAt"])
+        try:
+            alone = verify(replace(verified.bundle, roots=roots), now)
+        except MaterialRefused:
+            return
+        good = HistoricRevision.good(record["version"], stored_at, alone)
+        self._chronicle.entries = (Judged(record["version"], None, good),)
+        for seen in filter(None, record.get("seen", "").split(",")):
+            version, _, moment = seen.partition("=")
+            self._chronicle.first_seen[version] = datetime.fromisoformat(moment)
+
+    # Plan, guard and publish
+
+    def _publish(self, decision: Plan[Certificate], now: datetime) -> None:
+        bundle = joined(decision)
+        if bundle is None or decision.signer is None:
+            raise self._held(decision.why, now)
+        sink = self.assignment.sink
+        published = sink.read()
+        files = ca_files(bundle)
+        if published is not None and published.files == files:
+            sink.tidy()
+            self._note_published(verify(bundle, now), published.record.get("version", ""))
+            return
+        # Joined roots can mislead a verifier that neither revision alone misleads.
+        verified = verify(bundle, now)
+        record = self._record(decision.signer, decision)
+        if published is not None and self.assignment.reader.may_run:
+            wanted = files[ROOTS_FILE]
+            files[ROOTS_FILE] = self._guarded(published, wanted, decision)
+            if files[ROOTS_FILE] != wanted:
+                record["bridge"] = "true"
+            if published.files == files or self._bridge_stands(published, now):
+                return
+        self._write(verified, files, record, published)
+
+    def _guarded(self, published: Snapshot, wanted: bytes, decision: Plan[Certificate]) -> bytes:
+        """Return the roots file that may follow the published one, for a reader that runs."""
+        before = published.files.get(ROOTS_FILE, b"")
+        if before != wanted and not self.assignment.reader.takes_roots:
+            raise PublicationHeld(
+                f"{decision.why}; this changes the roots, and istiod would refuse it together with"
+                " every later change.",
+                hint="Set ISTIO_MULTIROOT_MESH=true for istiod and for certagent, or"
+                " rotation.istiod: restart with a hook\nthat restarts istiod. What is published"
+                " stays.",
+            )
+        return next_file(before, wanted)
+
+    def _bridge_stands(self, published: Snapshot, now: datetime) -> bool:
+        """Whether the published set is a bridge that the reader may not have crossed yet."""
+        since = now - published.published_at
+        pace = timedelta(seconds=self.assignment.reader.pace)
+        return "bridge" in published.record and timedelta() <= since < pace
+
+    def _record(
+        self, signer: HistoricRevision[Certificate], decision: Plan[Certificate]
+    ) -> dict[str, str]:
+        """Return what is written beside the set: for `status`, and for the process after this."""
+        record = {
+            "version": signer.version,
+            "source": self.assignment.source.name,
+            "phase": decision.phase.value,
+            "why": decision.why,
+        }
+        if self._chronicle.entries[0].created_at is None:
+            record["storedAt"] = signer.stored_at.isoformat()
+            record["ownRoots"] = ",".join(sorted(root.fingerprint for root in signer.roots))
+            record["seen"] = ",".join(
+                f"{version}={moment.isoformat()}"
+                for version, moment in self._chronicle.first_seen.items()
+            )
+        return record
+
+    def _write(
+        self,
+        verified: VerifiedBundle,
+        files: Mapping[str, bytes],
+        record: dict[str, str],
+        before: Snapshot | None,
+    ) -> None:
+        certificate = verified.bundle.certificate
+        record |= {"sha256": certificate.fingerprint, "rootSet": verified.bundle.root_set}
+        private = frozenset({CA_FILES["private_key"]})
+        self.assignment.sink.publish(Publication(files=files, private=private, record=record))
+        self._note_published(verified, record["version"])
+        self.status = replace(self.status, published=self.status.published + 1)
+        log.info(
+            "published",
+            extra=fields(
+                bundle=self.assignment.name,
+                version=record["version"],
+                subject=certificate.subject,
+                issuer=certificate.issuer,
+                serial=certificate.serial,
+                not_after=f"{verified.not_after:%FT%TZ}",
+                sha256=certificate.fingerprint,
+                roots=" ".join(root.fingerprint[:16] for root in verified.bundle.roots),
+                phase=record.get("phase", ""),
+                changed=changes(before, files) if before else "all (first publication)",
+            ),
+        )
+        names = changes(before, files).split()
+        self._on_change(
+            Change(self.assignment.name, verified, record, before, frozenset(names))
+        )
+
+    # Tell
+
+    def _note_published(self, verified: VerifiedBundle, version: str) -> None:
+        self.status = replace(
+            self.status,
+            ready=True,
+            fallback=False,
+            version=version,
+            root_set=verified.bundle.root_set,
+            not_after=expiries(verified.bundle),
+        )
+
+    def _report_plan(self, decision: Plan[Certificate]) -> None:
+        """Log a plan that has changed, and note it for metrics and for the loop's next turn."""
+        self.changes_at = decision.changes_at
+        self.status = replace(self.status, phase=decision.phase.value)
+        told = f"{decision.phase}: {decision.why}"
+        if told == self._told:
+            return
+        self._told = told
+        alarm = decision.phase in {Phase.EARLY, Phase.HOLD}
+        log.log(
+            logging.ERROR if alarm else logging.INFO,
+            "%s",
+            told,
+            extra=fields(
+                bundle=self.assignment.name,
+                roots=len(decision.roots),
+                until=f"{decision.changes_at:%FT%TZ}" if decision.changes_at else "",
+            ),
+        )
+
     def _report_judged(self, judged: Judged) -> None:
-        if judged.findings and judged.bundle is None:
+        if judged.revision is None:
             counts = dict(self.status.refused)
             code = judged.findings[0].code
             counts[code] = counts.get(code, 0) + 1
@@ -188,9 +384,7 @@ class Keeper:
     def _held(self, why: str, now: datetime) -> CertagentError:
         """Return the error that says why nothing of the history may be published."""
         source = self.assignment.source.name
-        if not self._history:
-            return SecretNotFound(f"{source} has no version at all.", hint="Store a set there.")
-        newest = self._history[0]
+        newest = self._chronicle.entries[0]
         if newest.withdrawn:
             return SecretNotFound(
                 f"The newest version of {source}, {newest.version}, was {newest.withdrawn}.",
@@ -199,77 +393,13 @@ class Keeper:
             )
         reasons = findings(newest.bundle.bundle, now) if newest.bundle else newest.findings
         if not any(finding.severity is Severity.ERROR for finding in reasons):
-            return MaterialRefused(f"{source}: {why}.", reasons, hint="Store a new set.")
+            return PublicationHeld(f"{source}: {why}.", hint="Store a new set.")
         refused = refusal(reasons)
         return MaterialRefused(
             f"{source} version {newest.version} is refused: {refused.message}",
             reasons,
             hint=refused.hint,
         )
-
-    # Publish and tell
-
-    def _publish(self, signer: HistoricRevision[Certificate], verified: VerifiedBundle) -> None:
-        sink = self.assignment.sink
-        published = sink.read()
-        files = ca_files(verified.bundle)
-        if published is not None and published.files == files:
-            sink.tidy()
-            self._note_published(verified, published.record.get("version", ""))
-            return
-        record = {
-            "version": signer.version,
-            "source": self.assignment.source.name,
-            "sha256": verified.bundle.certificate.fingerprint,
-            "rootSet": verified.bundle.root_set,
-        }
-        private = frozenset({CA_FILES["private_key"]})
-        sink.publish(Publication(files=files, private=private, record=record))
-        self._note_published(verified, signer.version)
-        self.status = replace(self.status, published=self.status.published + 1)
-        certificate = verified.bundle.certificate
-        log.info(
-            "published",
-            extra=fields(
-                bundle=self.assignment.name,
-                version=signer.version,
-                subject=certificate.subject,
-                issuer=certificate.issuer,
-                serial=certificate.serial,
-                not_after=f"{verified.not_after:%FT%TZ}",
-                sha256=certificate.fingerprint,
-                changed=changes(published, files),
-            ),
-        )
-
-    def _note_published(self, verified: VerifiedBundle, version: str) -> None:
-        self.status = replace(
-            self.status,
-            ready=True,
-            version=version,
-            root_set=verified.bundle.root_set,
-            not_after=expiries(verified.bundle),
-        )
-
-
-def judge(revision: Revision, now: datetime) -> Judged:
-    """Verify a revision as of the moment it came into force, so that the verdict stands for ever.
-
-    A store without times is judged as of `now`, when its content was first seen; so is one whose
-    clock is ahead of ours, because istiod will read the set by our clock.
-    """
-    version, stored = revision.version, min(revision.created_at or now, now)
-    if revision.withdrawn:
-        tombstone: HistoricRevision[Certificate] = HistoricRevision.tombstone(
-            version, stored, revision.withdrawn
-        )
-        return Judged(version, tombstone, withdrawn=revision.withdrawn)
-    try:
-        bundle = KeyCertBundle.decode(revision.load())
-        verified = verify(bundle, max(stored, bundle.not_before))
-    except MaterialRefused as refused:
-        return Judged(version, None, refused.findings)
-    return Judged(version, HistoricRevision.good(version, stored, verified), verified.warnings)
 
 
 def ca_files(bundle: KeyCertBundle) -> dict[str, bytes]:
@@ -280,8 +410,13 @@ def ca_files(bundle: KeyCertBundle) -> dict[str, bytes]:
 
 
 def changes(before: Snapshot | None, files: Mapping[str, bytes]) -> str:
-    """Say which files a publication changes."""
-    if before is None:
-        return "all (first publication)"
-    names = sorted(before.files.keys() | files.keys())
-    return " ".join(name for name in names if before.files.get(name) != files.get(name))
+    """Return the names of the files that a publication changes, with spaces between."""
+    old = before.files if before else {}
+    names = sorted(old.keys() | files.keys())
+    return " ".join(name for name in names if old.get(name) != files.get(name))
+
+
+def _decoded(published: Snapshot) -> KeyCertBundle:
+    """Read a published set; raises `MaterialRefused`."""
+    parts = {part: published.files.get(name) for part, name in CA_FILES.items()}
+    return KeyCertBundle.decode(RawBundle.of(parts, {part: part for part in CA_FILES}))
