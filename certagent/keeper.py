@@ -154,7 +154,7 @@ class Keeper:
                 extra=fields(bundle=self.assignment.name, version=version),
             )
             return
-        self._note_published(verified, version)
+        self._note_published(verified.bundle, version)
         self._remember(published, verified, now)
         log.info(
             "found a good set in the output directory",
@@ -239,7 +239,7 @@ class Keeper:
         files = ca_files(bundle)
         if published is not None and published.files == files:
             sink.tidy()
-            self._note_published(verify(bundle, now), published.record.get("version", ""))
+            self._note_published(bundle, published.record.get("version", ""))
             return
         # Joined roots can mislead a verifier that neither revision alone misleads.
         verified = verify(bundle, now)
@@ -302,7 +302,7 @@ class Keeper:
         record |= {"sha256": certificate.fingerprint, "rootSet": verified.bundle.root_set}
         private = frozenset({CA_FILES["private_key"]})
         self.assignment.sink.publish(Publication(files=files, private=private, record=record))
-        self._note_published(verified, record["version"])
+        self._note_published(verified.bundle, record["version"])
         self.status = replace(self.status, published=self.status.published + 1)
         log.info(
             "published",
@@ -320,20 +320,18 @@ class Keeper:
             ),
         )
         names = changes(before, files).split()
-        self._on_change(
-            Change(self.assignment.name, verified, record, before, frozenset(names))
-        )
+        self._on_change(Change(self.assignment.name, verified, record, before, frozenset(names)))
 
     # Tell
 
-    def _note_published(self, verified: VerifiedBundle, version: str) -> None:
+    def _note_published(self, bundle: KeyCertBundle, version: str) -> None:
         self.status = replace(
             self.status,
             ready=True,
             fallback=False,
             version=version,
-            root_set=verified.bundle.root_set,
-            not_after=expiries(verified.bundle),
+            root_set=bundle.root_set,
+            not_after=expiries(bundle),
         )
 
     def _report_plan(self, decision: Plan[Certificate]) -> None:
@@ -341,12 +339,11 @@ class Keeper:
         self.changes_at = decision.changes_at
         self.status = replace(self.status, phase=decision.phase.value)
         told = f"{decision.phase}: {decision.why}"
-        if told == self._told:
-            return
+        if told == self._told or decision.phase is Phase.HOLD:
+            return  # a hold is an error of the pass, and told as such
         self._told = told
-        alarm = decision.phase in {Phase.EARLY, Phase.HOLD}
         log.log(
-            logging.ERROR if alarm else logging.INFO,
+            logging.ERROR if decision.phase is Phase.EARLY else logging.INFO,
             "%s",
             told,
             extra=fields(
