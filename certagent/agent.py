@@ -7,23 +7,25 @@ own requests' deadlines.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from certagent.errors import CertagentError
+from certagent.errors import AccessDenied, CertagentError, SourceUnavailable
 from certagent.keeper import Keeper
 from certagent.runtime.logs import fields
 from certagent.runtime.signals import Wake
 from certagent.runtime.status import AgentStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from certagent.keeper import Assignment
+    from certagent.keeper import Assignment, Change
     from certagent.runtime.schedule import Schedule
+    from certagent.runtime.signals import Signals
     from certagent.sources import Connection
 
 log = logging.getLogger("certagent.agent")
@@ -34,6 +36,26 @@ deadlines of all its requests together."""
 
 _REMINDER = 300.0
 """Seconds after which an unchanged fault is logged again: a line a poll would bury all others."""
+
+
+_SHORTEST_PAUSE = 0.01
+"""Seconds between two passes at least, when a boundary of a rotation is at hand."""
+
+
+class Follower(Protocol):
+    """Somebody who is told of changes: hooks, or a look at whether the reader took the set."""
+
+    def changed(self, change: Change) -> None:
+        """Take note of a publication; never blocks for long, never raises."""
+        ...
+
+    def turn(self, now: float) -> float:
+        """Do what is due at `now` (monotonic), and return when the next turn is due."""
+        ...
+
+    def close(self) -> None:
+        """End what is under way."""
+        ...
 
 
 class Interrupted(Exception):
@@ -56,8 +78,9 @@ class _Task:
 class Agent:
     """Keeps every bundle published.
 
-    `wait(seconds)` is the only pause: it returns why it ended. `stop_pending` lets a turn over many
-    bundles end early. `connections` are the stores' logins by name, which all bundles share.
+    `signals.wait` is the only pause; a stop that is pending ends a turn over many bundles early.
+    `connections` are the stores' logins by name, which all bundles share.
+    `patience` is how long a start may try its store, in seconds, before it takes to a fallback.
     """
 
     def __init__(
@@ -65,14 +88,17 @@ class Agent:
         assignments: Iterable[Assignment],
         connections: Mapping[str, Connection],
         schedule: Schedule,
-        wait: Callable[[float], Wake],
-        stop_pending: Callable[[], bool],
+        signals: Signals,
+        *,
+        followers: Sequence[Follower] = (),
+        patience: float = math.inf,
     ) -> None:
-        self._tasks = [_Task(Keeper(assignment)) for assignment in assignments]
+        self._tasks = [_Task(Keeper(assignment, self._changed)) for assignment in assignments]
+        self._followers = followers
+        self._fall_back_at = time.monotonic() + patience
         self._connections = connections
         self._schedule = schedule
-        self._wait = wait
-        self._stop_pending = stop_pending
+        self._signals = signals
         self.status = self._status(0.0)
 
     def init(self, deadline: float) -> None:
@@ -91,7 +117,7 @@ class Agent:
                 if left <= 0 or not error.transient:
                     raise error
             pause = min(task.due for task in pending) - time.monotonic()
-            if self._wait(max(0.0, min(pause, left))) is Wake.STOP:
+            if self._signals.wait(max(0.0, min(pause, left))) is Wake.STOP:
                 raise Interrupted
             self._turn([task for task in pending if task.due <= time.monotonic()])
 
@@ -106,12 +132,17 @@ class Agent:
             at_once = wake is not Wake.TIMEOUT
             now = time.monotonic()
             self._turn([task for task in self._tasks if at_once or task.due <= now])
-            pause = max(0.0, min(task.due for task in self._tasks) - time.monotonic())
+            due = min(task.due for task in self._tasks)
+            for follower in self._followers:
+                due = min(due, follower.turn(time.monotonic()))
+            pause = max(0.0, due - time.monotonic())
             self.status = self._status(pause)
-            wake = self._wait(pause)
+            wake = self._signals.wait(pause)
 
     def close(self) -> None:
         """Let go of the output directories, and give the logins back."""
+        for follower in self._followers:
+            follower.close()
         for task in self._tasks:
             task.keeper.assignment.sink.close()
         for connection in self._connections.values():
@@ -119,7 +150,7 @@ class Agent:
 
     def _turn(self, tasks: Sequence[_Task]) -> None:
         for task in tasks:
-            if self._stop_pending():
+            if self._signals.stop_pending():
                 return
             self._pass(task)
             self.status = self._status(0.0)
@@ -129,6 +160,7 @@ class Agent:
         try:
             task.keeper.refresh(now)
         except CertagentError as error:
+            error = self._fallen_back(task, error, now)
             task.error = error
             task.failures += 1
             retry_after = getattr(error, "retry_after", None)
@@ -140,7 +172,25 @@ class Agent:
             task.error, task.failures, task.reported = None, 0, ""
             task.succeeded = True
             pause = self._schedule.after_success()
+        if task.keeper.changes_at is not None:
+            # A phase ends at its own time, also with an interval of hours.
+            until = (task.keeper.changes_at - datetime.now(UTC)).total_seconds()
+            pause = min(pause, max(until, _SHORTEST_PAUSE))
         task.due = time.monotonic() + pause
+
+    def _fallen_back(self, task: _Task, error: CertagentError, now: datetime) -> CertagentError:
+        """Publish a fallback where a start has tried its store for long enough."""
+        unreachable = isinstance(error, (SourceUnavailable, AccessDenied))
+        if unreachable and time.monotonic() >= self._fall_back_at and not task.succeeded:
+            try:
+                task.succeeded = task.keeper.fall_back(now)
+            except CertagentError as worse:
+                return worse
+        return error
+
+    def _changed(self, change: Change) -> None:
+        for follower in self._followers:
+            follower.changed(change)
 
     def _report(self, task: _Task, error: CertagentError, pause: float) -> None:
         """Log a failed pass: a new fault at once, an unchanged one every few minutes."""

@@ -166,14 +166,14 @@ class Keeper:
             ),
         )
 
-    def fall_back(self, now: datetime) -> None:
-        """Publish the fallback's set, where there is one and nothing is published yet.
+    def fall_back(self, now: datetime) -> bool:
+        """Publish the fallback's set, where there is one and nothing is published yet; say whether.
 
         For a start that cannot reach its store: the store's set follows as soon as it answers.
         """
         fallback = self.assignment.fallback
         if fallback is None or self.status.ready:
-            return
+            return self.status.fallback
         judged = judge(next(iter(fallback.revisions())), now, self.assignment.pins)
         if judged.bundle is None:
             raise refusal(judged.findings)
@@ -184,6 +184,7 @@ class Keeper:
         record = {"version": judged.version, "source": fallback.name}
         self._write(judged.bundle, ca_files(judged.bundle.bundle), record, None)
         self.status = replace(self.status, fallback=True)
+        return True
 
     # Fetch and verify
 

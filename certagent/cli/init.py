@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Publish, and exit 0; otherwise with the code of the first required bundle's last error."""
     config = configuration(arguments)
     try:
-        with agent(config, watching=False) as worker:
+        with agent(config, stays=False) as worker:
             worker.init(seconds(config.init.deadline))
     except Interrupted:
         return 128 + signal.SIGTERM

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Stay until SIGTERM or SIGINT; exit 0."""
     config = configuration(arguments)
     with ExitStack() as stack:
-        worker = stack.enter_context(agent(config, watching=True))
+        worker = stack.enter_context(agent(config, stays=True))
         _serve(config, worker, stack)
         log.info("running", extra=fields(version=__version__, interval=config.refresh.interval))
         worker.run()

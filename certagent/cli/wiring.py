@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import random
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from certagent.agent import Agent
 from certagent.config.model import permissions, seconds
 from certagent.errors import ConfigurationError
-from certagent.keeper import Assignment
+from certagent.keeper import Assignment, Reader
+from certagent.material.history import Policy
 from certagent.runtime import logs
 from certagent.runtime.hardening import harden
 from certagent.runtime.schedule import Schedule
@@ -24,16 +26,16 @@ from certagent.sinks.directory import AtomicDirectory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from certagent.config.model import BundleConfig, Config
+    from certagent.config.model import BundleConfig, Config, FilesSource, RotationConfig
     from certagent.sources import Source
     from certagent.sources.vault import VaultConnection
 
 
 @contextmanager
-def agent(config: Config, *, watching: bool) -> Iterator[Agent]:
+def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
     """Yield an agent that is ready to run, and close it; signals are taken meanwhile.
 
-    `watching`: directories that are sources are watched, and wake the agent when they change.
+    `stays`: it is to run beside its reader, and directories that are sources wake it.
     """
     logs.configure(config.log.format, config.log.level)
     harden()
@@ -41,14 +43,14 @@ def agent(config: Config, *, watching: bool) -> Iterator[Agent]:
         signals = stack.enter_context(Signals())
         vault = _vault(config)
         worker = Agent(
-            [_assignment(bundle, vault) for bundle in config.bundles],
+            [_assignment(bundle, config, vault, stays=stays) for bundle in config.bundles],
             {"vault": vault} if vault else {},
             Schedule(seconds(config.refresh.interval), random.random),
-            signals.wait,
-            signals.stop_pending,
+            signals,
+            patience=seconds(config.init.deadline) / 2,
         )
         stack.callback(worker.close)
-        if watching:
+        if stays:
             for directory in _watched(config):
                 from certagent.sources.watching import watch  # noqa: PLC0415 - only for directories
 
@@ -68,12 +70,53 @@ def _vault(config: Config) -> VaultConnection | None:
     )
 
 
-def _assignment(bundle: BundleConfig, vault: VaultConnection | None) -> Assignment:
+def _assignment(
+    bundle: BundleConfig, config: Config, vault: VaultConnection | None, *, stays: bool
+) -> Assignment:
     output = bundle.output
     sink = AtomicDirectory(
         output.directory, key_mode=permissions(output.key_mode), mode=permissions(output.mode)
     )
-    return Assignment(bundle.name, _source(bundle, vault), sink, bundle.required)
+    fallback = bundle.fallback and _directory_source(bundle.fallback.files)
+    return Assignment(
+        bundle.name,
+        _source(bundle, vault),
+        sink,
+        bundle.required,
+        policy=policy(config.rotation),
+        pins=frozenset(pin.removeprefix("sha256:") for pin in config.trust.roots),
+        # Whom `init` publishes for has not started yet.
+        reader=_reader(config) if stays else Reader(),
+        fallback=fallback or None,
+    )
+
+
+def policy(rotation: RotationConfig) -> Policy:
+    """Return the windows that a configuration asks for."""
+    return Policy(
+        distribute=timedelta(seconds=seconds(rotation.distribute)),
+        retire=timedelta(seconds=seconds(rotation.retire)),
+        slack=timedelta(seconds=seconds(rotation.slack)),
+        margin=timedelta(seconds=seconds(rotation.slack)),
+        immediate=rotation.strategy == "immediate",
+    )
+
+
+def _reader(config: Config) -> Reader:
+    """Return what istiod can do with a change of roots: as told, or as its own switch says.
+
+    pilot/pkg/features/pilot.go: ISTIO_MULTIROOT_MESH, read with strconv.ParseBool.
+    """
+    multiroot = os.environ.get("ISTIO_MULTIROOT_MESH", "") in {
+        "1",
+        "t",
+        "T",
+        "true",
+        "TRUE",
+        "True",
+    }
+    mode = config.rotation.istiod or ("hot" if multiroot else "hold")
+    return Reader(may_run=True, takes_roots=mode != "hold", pace=seconds(config.refresh.interval))
 
 
 def _source(bundle: BundleConfig, vault: VaultConnection | None) -> Source:
@@ -82,10 +125,14 @@ def _source(bundle: BundleConfig, vault: VaultConnection | None) -> Source:
 
         return VaultKVSource(vault, bundle.source.vault_kv)
     if bundle.source.files:
-        from certagent.sources.files import DirectorySource  # noqa: PLC0415 - only for directories
-
-        return DirectorySource(bundle.source.files.directory)
+        return _directory_source(bundle.source.files)
     raise ConfigurationError(f"The bundle {bundle.name} has no source.")
+
+
+def _directory_source(config: FilesSource) -> Source:
+    from certagent.sources.files import DirectorySource  # noqa: PLC0415 - only for directories
+
+    return DirectorySource(config.directory)
 
 
 def _watched(config: Config) -> list[str]:

@@ -231,7 +231,7 @@ class TrustConfig(_Model, frozen=True):
             str,
             Meta(
                 pattern=r"^sha256:[0-9a-f]{64}$",
-                description="sha256: and 64 hex digits, as `openssl x509 -fingerprint` without colons",
+                description="sha256: and 64 hex digits, as `certagent check` shows them",
             ),
         ],
         ...,

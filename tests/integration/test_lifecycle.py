@@ -96,7 +96,7 @@ class TestProbes:
     def test_a_taken_address_that_was_asked_for_is_an_error(self, openbao, environ, root):
         store(openbao, environ, root.intermediate().raw())
         with running(**environ) as first:
-            first.until(lambda: first.logged("published"))
+            first.until(lambda: first.publications)
 
             second = certagent("run", **{**environ, "ROOT_CA_DIR": environ["ROOT_CA_DIR"] / "b"})
 
@@ -109,7 +109,7 @@ class TestProbes:
         environ = {**environ, "CERTAGENT_SERVER_ADDRESS": None}
 
         with running("--config", tmp_path / "certagent.yaml", **environ) as agent:
-            agent.until(lambda: agent.logged("published"))
+            agent.until(lambda: agent.publications)
             assert agent.stop() == 0
 
     def test_the_default_address_that_is_taken_only_costs_the_probes(self, openbao, environ, root):
@@ -121,7 +121,7 @@ class TestProbes:
                 taken.listen()
             with running(**{**environ, "CERTAGENT_SERVER_ADDRESS": None}) as agent:
                 agent.until(lambda: agent.logged("no probes and no metrics"))
-                agent.until(lambda: agent.logged("published"))
+                agent.until(lambda: agent.publications)
                 assert agent.stop() == 0
 
 
@@ -150,7 +150,7 @@ class TestRequests:
         assert after - before >= 100, "every poll asks"
         # A poll between two looks is in the count of requests and not in that of successes.
         assert after - before < 400
-        assert len(agent.logged("published")) == 1
+        assert len(agent.publications) == 1
         assert (environ["ROOT_CA_DIR"] / "..data").lstat().st_ino == inode
 
     def test_one_login_serves_all_bundles(self, openbao, environ, port, root, tmp_path):
@@ -171,14 +171,14 @@ class TestRequests:
             logins = metric(port, 'certagent_logins_total{outcome="ok",source="vault"}')
 
         assert logins == 1
-        assert len(agent.logged("published")) == 3
+        assert len(agent.publications) == 3
 
 
 class TestSignals:
     def test_an_idle_agent_stops_within_a_second_with_0(self, openbao, environ, root):
         store(openbao, environ, root.intermediate().raw())
         with running(**{**environ, "CERTAGENT_INTERVAL": "1h"}) as agent:
-            agent.until(lambda: agent.logged("published"))
+            agent.until(lambda: agent.publications)
 
             started = time.monotonic()
             assert agent.stop() == 0
@@ -188,7 +188,7 @@ class TestSignals:
         store(openbao, environ, root.intermediate().raw())
         before = _accessors(openbao)
         with running(**environ) as agent:
-            agent.until(lambda: agent.logged("published"))
+            agent.until(lambda: agent.publications)
             (accessor,) = _accessors(openbao) - before
             agent.stop()
 
@@ -204,7 +204,7 @@ class TestSignals:
         first, second = root.intermediate().raw(), root.intermediate().raw()
         store(openbao, environ, first)
         with running(**environ) as agent:
-            agent.until(lambda: agent.logged("published"))
+            agent.until(lambda: agent.publications)
             agent.signal(signal.SIGKILL)
             agent.process.wait(10)
         assert published(environ["ROOT_CA_DIR"]) == files(first)
@@ -222,7 +222,7 @@ class TestOutage:
         store(openbao, environ, first)
         token = environ["CERTAGENT_VAULT_TOKEN_FILE"]
         with running(**{**environ, "CERTAGENT_INTERVAL": "200ms"}) as agent:
-            agent.until(lambda: agent.logged("published"))
+            agent.until(lambda: agent.publications)
             token.write_text(cluster.mint(service_account="somebody-else"))
             _revoke_logins(openbao, environ)
             agent.until(lambda: agent.logged("Vault refused the login"))
@@ -236,7 +236,7 @@ class TestOutage:
     def test_two_agents_on_one_directory_do_not_mix(self, openbao, environ, root):
         store(openbao, environ, root.intermediate().raw())
         with running(**environ) as first:
-            first.until(lambda: first.logged("published"))
+            first.until(lambda: first.publications)
             other = {**environ, "CERTAGENT_INIT_DEADLINE": "100ms"}
 
             done = certagent("init", **other)
@@ -259,7 +259,7 @@ class TestOutage:
                 "CERTAGENT_SERVER_ADDRESS": f"127.0.0.1:{port}",
             }
             with running(**environ) as agent:
-                agent.until(lambda: agent.logged("published"))
+                agent.until(lambda: agent.publications)
                 server.freeze()
                 agent.until(lambda: _stands_still(port))
                 assert agent.stop(within=20) == 0

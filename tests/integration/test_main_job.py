@@ -96,7 +96,7 @@ def test_run_publishes_a_change_within_a_poll(pod, root):
         agent.until(lambda: published(pod.directory) == files(second))
         assert agent.stop() == 0
 
-    lines = agent.logged("published")
+    lines = agent.publications
     assert len(lines) == 2
     assert lines[1]["changed"] == "ca-cert.pem ca-key.pem cert-chain.pem"
 
@@ -141,7 +141,7 @@ def test_sighup_polls_at_once(pod, root):
     pod.store(first)
 
     with running(**{**pod.environ, "CERTAGENT_INTERVAL": "1h"}) as agent:
-        agent.until(lambda: agent.logged("published"))
+        agent.until(lambda: agent.publications)
         pod.store(second)
         agent.signal(signal.SIGHUP)
         agent.until(lambda: published(pod.directory) == files(second))

@@ -74,6 +74,11 @@ class Running:
             and all(record.get(name) == value for name, value in fields.items())
         ]
 
+    @property
+    def publications(self) -> list[dict[str, Any]]:
+        """The log's records of publications."""
+        return [record for record in self.log if record["message"] == "published"]
+
     def until(self, condition: Callable[[], Any], within: float = DEADLINE) -> Any:
         """Wait for a condition while the agent lives; return its value."""
         return until(condition, within, self._explain)

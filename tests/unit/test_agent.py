@@ -41,7 +41,7 @@ class Clockwork:
 
 def agent(*assignments, clockwork, interval=30.0, connections=None):
     schedule = Schedule(interval, random.Random(1).random)
-    return Agent(assignments, connections or {}, schedule, clockwork.wait, clockwork.stop_pending)
+    return Agent(assignments, connections or {}, schedule, clockwork)
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from certagent.chronicle import LOOKBACK
 from certagent.errors import (
     MaterialRefused,
     OutputError,
     SecretNotFound,
     SourceUnavailable,
 )
-from certagent.keeper import LOOKBACK, Assignment, Keeper
+from certagent.keeper import Assignment, Keeper
 from certagent.material.finding import Finding, Severity
 from tests.support.material import NOT_BEFORE, NOW, files, make_root, new_key, private_key_pem
 from tests.support.stores import MemorySink, MemorySource
@@ -24,7 +25,7 @@ def missing_part() -> MaterialRefused:
     return MaterialRefused(finding.message, (finding,))
 
 
-CREATED = NOW - timedelta(days=1)
+CREATED = NOW - timedelta(days=10)
 
 
 @pytest.fixture(scope="module")
