@@ -104,9 +104,13 @@ class Signals:
 
 
 def _take(seconds: float) -> Wake:
-    """Take all pending signals, or wait for one; PEP 475 resumes a wait that EINTR cut short."""
+    """Take all pending signals, or wait for one; PEP 475 resumes a wait that EINTR cut short.
+
+    Where it is cut short as its time ends, CPython (signal_sigtimedwait_impl, seen in 3.11) returns
+    what lay on the stack instead of None: a number that is none of ours is the end of the time.
+    """
     reason = Wake.TIMEOUT
     while (info := signal.sigtimedwait(_MEANING, seconds)) is not None:
-        reason = max(reason, _MEANING[info.si_signo])
+        reason = max(reason, _MEANING.get(info.si_signo, Wake.TIMEOUT))
         seconds = 0
     return reason

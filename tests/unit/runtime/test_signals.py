@@ -158,6 +158,19 @@ def test_another_signal_s_handler_does_not_cut_a_wait_short(signals):
         signal.signal(signal.SIGUSR2, before)
 
 
+def test_a_wait_that_is_cut_short_as_its_time_ends_is_a_timeout(signals):
+    # CPython then answers with a siginfo that nobody filled in; a handler makes that frequent.
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    until = time.monotonic() + 0.5
+    try:
+        while time.monotonic() < until:
+            assert signals.wait(0.0005) is Wake.TIMEOUT
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 AGENT = textwrap.dedent(
     """
     import sys, time
