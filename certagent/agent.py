@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from certagent.errors import AccessDenied, CertagentError, SourceUnavailable
-from certagent.keeper import Keeper
+from certagent.keeper import Keeper, Listener
 from certagent.runtime.logs import fields
 from certagent.runtime.signals import Wake
 from certagent.runtime.status import AgentStatus
@@ -42,15 +42,15 @@ _SHORTEST_PAUSE = 0.01
 """Seconds between two passes at least, when a boundary of a rotation is at hand."""
 
 
-class Follower(Protocol):
-    """Somebody who is told of changes: hooks, or a look at whether the reader took the set."""
-
-    def changed(self, change: Change) -> None:
-        """Take note of a publication; never blocks for long, never raises."""
-        ...
+class Follower(Listener, Protocol):
+    """Who does something after a publication: hooks, or a look at whether the reader took it."""
 
     def turn(self, now: float) -> float:
         """Do what is due at `now` (monotonic), and return when the next turn is due."""
+        ...
+
+    def report(self, status: AgentStatus) -> AgentStatus:
+        """Return the status with what there is to say; any thread may ask."""
         ...
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class Agent:
         followers: Sequence[Follower] = (),
         patience: float = math.inf,
     ) -> None:
-        self._tasks = [_Task(Keeper(assignment, self._changed)) for assignment in assignments]
+        self._tasks = [_Task(Keeper(assignment, self)) for assignment in assignments]
         self._followers = followers
         self._fall_back_at = time.monotonic() + patience
         self._connections = connections
@@ -138,6 +138,13 @@ class Agent:
             pause = max(0.0, due - time.monotonic())
             self.status = self._status(pause)
             wake = self._signals.wait(pause)
+
+    def current(self) -> AgentStatus:
+        """Return the status of the last turn, with what followers have to say now."""
+        status = self.status
+        for follower in self._followers:
+            status = follower.report(status)
+        return status
 
     def close(self) -> None:
         """Let go of the output directories, and give the logins back."""
@@ -188,7 +195,13 @@ class Agent:
                 return worse
         return error
 
-    def _changed(self, change: Change) -> None:
+    def changing(self, bundle: str) -> None:
+        """Pass on that a bundle is about to change."""
+        for follower in self._followers:
+            follower.changing(bundle)
+
+    def changed(self, change: Change) -> None:
+        """Pass on what was published."""
         for follower in self._followers:
             follower.changed(change)
 

@@ -8,9 +8,10 @@ that it knows about.
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from certagent.chronicle import Chronicle, Judged, judge
 from certagent.errors import (
@@ -32,7 +33,7 @@ from certagent.runtime.status import BundleStatus
 from certagent.sinks import Publication
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from certagent.material.certificates import Certificate
     from certagent.material.verification import VerifiedBundle
@@ -79,13 +80,14 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a publication changed, for those who are told of it."""
+    """What a publication changed, for those who are told of it; `at` is monotonic, in seconds."""
 
     bundle: str
     verified: VerifiedBundle
     record: Mapping[str, str]
     before: Snapshot | None
     files: frozenset[str]
+    at: float
 
     @property
     def roots(self) -> bool:
@@ -93,16 +95,26 @@ class Change:
         return ROOTS_FILE in self.files
 
 
+class Listener(Protocol):
+    """Who is told of publications; it never blocks for long, and never raises."""
+
+    def changing(self, bundle: str) -> None:
+        """Take note that a bundle is about to change."""
+        ...
+
+    def changed(self, change: Change) -> None:
+        """Take note of a publication."""
+        ...
+
+
 class Keeper:
     """Keeps one bundle published; what it remembers between passes is here and nowhere else."""
 
-    def __init__(
-        self, assignment: Assignment, on_change: Callable[[Change], None] = lambda _: None
-    ) -> None:
+    def __init__(self, assignment: Assignment, listener: Listener) -> None:
         self.assignment = assignment
         self.status = BundleStatus(assignment.name, assignment.required)
         self.changes_at: datetime | None = None
-        self._on_change = on_change
+        self._listener = listener
         self._chronicle = Chronicle(
             assignment.source, assignment.policy, assignment.pins, self._report_judged
         )
@@ -302,6 +314,7 @@ class Keeper:
         certificate = verified.bundle.certificate
         record |= {"sha256": certificate.fingerprint, "rootSet": verified.bundle.root_set}
         private = frozenset({CA_FILES["private_key"]})
+        self._listener.changing(self.assignment.name)
         self.assignment.sink.publish(Publication(files=files, private=private, record=record))
         self._note_published(verified.bundle, record["version"])
         self.status = replace(self.status, published=self.status.published + 1)
@@ -320,8 +333,10 @@ class Keeper:
                 changed=changes(before, files) if before else "all (first publication)",
             ),
         )
-        names = changes(before, files).split()
-        self._on_change(Change(self.assignment.name, verified, record, before, frozenset(names)))
+        names = frozenset(changes(before, files).split())
+        self._listener.changed(
+            Change(self.assignment.name, verified, record, before, names, time.monotonic())
+        )
 
     # Tell
 

@@ -55,8 +55,8 @@ def _serve(config: Config, worker: Agent, stack: ExitStack) -> None:
     try:
         server = HealthServer(
             config.server.address,
-            status=lambda: worker.status,
-            metrics=lambda: exposition(worker.status),
+            status=worker.current,
+            metrics=lambda: exposition(worker.current()),
         )
     except ConfigurationError as error:
         if config.server.address != ServerConfig().address:

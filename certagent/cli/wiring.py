@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from certagent.agent import Agent
+from certagent.agent import Agent, Follower
 from certagent.config.model import permissions, seconds
 from certagent.errors import ConfigurationError
 from certagent.keeper import Assignment, Reader
@@ -47,6 +47,7 @@ def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
             {"vault": vault} if vault else {},
             Schedule(seconds(config.refresh.interval), random.random),
             signals,
+            followers=_followers(config) if stays else (),
             patience=seconds(config.init.deadline) / 2,
         )
         stack.callback(worker.close)
@@ -133,6 +134,16 @@ def _directory_source(config: FilesSource) -> Source:
     from certagent.sources.files import DirectorySource  # noqa: PLC0415 - only for directories
 
     return DirectorySource(config.directory)
+
+
+def _followers(config: Config) -> list[Follower]:
+    """Return who follows the publications; nothing of it is imported where nobody is asked for."""
+    asked = [bundle for bundle in config.bundles if bundle.hooks or bundle.confirm]
+    if not asked:
+        return []
+    from certagent.cli.following import followers  # noqa: PLC0415 - ssl, and threads
+
+    return followers(asked)
 
 
 def _watched(config: Config) -> list[str]:

@@ -219,6 +219,16 @@ def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str
             yield f"{at}.name: {bundle.name!r} is taken by another bundle"
         if directories[index] in directories[:index]:
             yield f"{at}.output.directory: another bundle publishes to {bundle.output.directory}"
+        hooks = [hook.name for hook in bundle.hooks]
+        yield from (
+            f"{at}.hooks: two hooks are named {name!r}"
+            for name in set(hooks)
+            if hooks.count(name) > 1
+        )
+        if config.rotation.istiod == "restart" and not any(
+            hook.on != "certificate" and "published" in hook.events for hook in bundle.hooks
+        ):
+            yield f"{at}.hooks: rotation.istiod: restart needs a hook with `on: roots`"
         chosen = [key for key in (bundle.source.vault_kv, bundle.source.files) if key]
         if len(chosen) != 1:
             yield f"{at}.source: expected exactly one of vaultKV, files"
@@ -269,6 +279,8 @@ def _vault_faults(vault: VaultConfig, environ: Mapping[str, str]) -> Iterator[st
 def _address_faults(vault: VaultConfig) -> Iterator[str]:
     from urllib.parse import urlsplit  # noqa: PLC0415 - only where a URL is configured
 
+    from certagent.config.loopback import is_loopback  # noqa: PLC0415 - likewise
+
     try:
         url = urlsplit(vault.address)
         host, _ = url.hostname, url.port
@@ -283,10 +295,3 @@ def _address_faults(vault: VaultConfig) -> Iterator[str]:
             f"vault.address: http://{host} would send tokens and keys in the clear; use https://,"
             " or set vault.plainHttp (CERTAGENT_VAULT_PLAIN_HTTP) to true if you mean it"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host (a name or an address, without brackets) is this machine."""
-    return host in {"localhost", "::1"} or (
-        host.startswith("127.") and host.replace(".", "").isdigit()
-    )

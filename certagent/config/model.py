@@ -161,6 +161,53 @@ class OutputConfig(_Model, frozen=True):
     mode: Mode = "0644"
 
 
+class _HookModel(_Model, frozen=True, kw_only=True):
+    """What all hooks have: when they run, how often they are tried, and how replicas are spread."""
+
+    name: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$",
+            description="a name of lower-case letters, digits, dots and dashes, 63 at most",
+        ),
+    ]
+    # certificate: when key, certificate or chain changed; roots: when the set of roots did.
+    on: Literal["any", "certificate", "roots"] = "any"
+    # unconfirmed: the reader did not take the set within confirm.within.
+    events: Annotated[tuple[Literal["published", "unconfirmed"], ...], Meta(min_length=1)] = (
+        "published",
+    )
+    attempts: Annotated[int, Meta(ge=1, le=100)] = 5
+    # Each replica waits a time of its own, of so much at most: they must not restart all at once.
+    spread: Duration = "0s"
+
+
+class ExecHook(_HookModel, frozen=True, kw_only=True, tag_field="kind", tag="exec"):
+    """Run a command, without a shell; the event is JSON on its standard input."""
+
+    command: Annotated[tuple[Text, ...], Meta(min_length=1)]
+    timeout: Duration = "30s"
+
+
+class SignalHook(_HookModel, frozen=True, kw_only=True, tag_field="kind", tag="signal"):
+    """Signal the processes of a name, in a pod with shareProcessNamespace."""
+
+    process: Text
+    signal: Literal["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTERM", "SIGINT", "SIGQUIT"] = "SIGHUP"
+
+
+class HttpHook(_HookModel, frozen=True, kw_only=True, tag_field="kind", tag="http"):
+    """Send the event as JSON to a URL: https://, or http:// on loopback."""
+
+    url: Text
+    method: Literal["POST", "PUT"] = "POST"
+    timeout: Duration = "10s"
+    ca_file: str = ""
+
+
+HookConfig = ExecHook | SignalHook | HttpHook
+
+
 class ConfirmConfig(_Model, frozen=True):
     """Where the reader of a bundle serves TLS, to see by a handshake whether it took the set."""
 
@@ -193,6 +240,7 @@ class BundleConfig(_Model, frozen=True):
     kind: Literal["ca"] = "ca"
     # `init` fails, and `/readyz` says no, while a required bundle is not published.
     required: bool = True
+    hooks: tuple[HookConfig, ...] = ()
     confirm: ConfirmConfig | UnsetType = UNSET
     fallback: FallbackConfig | UnsetType = UNSET
 
@@ -219,8 +267,6 @@ class RotationConfig(_Model, frozen=True):
     # What istiod can do with a change of roots: reload it (ISTIO_MULTIROOT_MESH=true), be restarted
     # by the hooks, or neither. Not set, it follows ISTIO_MULTIROOT_MESH: `true` is hot, else hold.
     istiod: Literal["hot", "restart", "hold"] | UnsetType = UNSET
-    # Over how long the hooks of replicas are spread, so that they do not restart all at once.
-    spread: Duration = "1m"
 
 
 class TrustConfig(_Model, frozen=True):

@@ -10,8 +10,8 @@ import ssl
 import time
 from dataclasses import dataclass
 
+from certagent.config.loopback import is_loopback
 from certagent.errors import ConfigurationError
-from certagent.runtime.loopback import is_loopback
 
 ATTEMPT_SECONDS = 1.0
 """Seconds that one look may take, however the server hangs or drips."""

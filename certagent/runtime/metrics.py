@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Samples = Iterable[tuple[tuple[str, ...], float]]
     """Label values, in the order of the family's labels, and the value."""
 
-PHASES = ("settled", "hold")
+PHASES = ("distribute", "switch", "settled", "early", "hold")
 """The phases that a bundle can be in; each is a time series, and the present one is 1."""
 
 
@@ -92,8 +92,8 @@ FAMILIES = (
     ),
     Family(
         "certagent_rotation_phase",
-        "1 for the phase that the bundle is in, 0 for the others. Alert on hold: nothing that the"
-        " store holds can be used.",
+        "1 for the phase of a change of roots that the bundle is in, 0 for the others. Alert on"
+        " hold and early, and on distribute or switch for longer than their windows.",
         ("bundle", "phase"),
         lambda status: [
             ((bundle.name, phase), phase == bundle.phase)
@@ -118,6 +118,41 @@ FAMILIES = (
         lambda status: [
             ((bundle.name, bundle.version), 1) for bundle in status.bundles if bundle.version
         ],
+    ),
+    Family(
+        "certagent_history_cut",
+        "1 when the store does not tell what the plan needs: a root may be missing. Alert on 1"
+        " where the store should keep a history.",
+        ("bundle",),
+        lambda status: [((bundle.name,), bundle.history_cut) for bundle in status.bundles],
+    ),
+    Family(
+        "certagent_fallback",
+        "1 when the fallback is published, because the store could not be reached. Alert on 1.",
+        ("bundle",),
+        lambda status: [((bundle.name,), bundle.fallback) for bundle in status.bundles],
+    ),
+    Family(
+        "certagent_unconfirmed",
+        "1 when the reader did not take the published set in time. Alert on 1.",
+        ("bundle",),
+        lambda status: [((bundle,), missed) for bundle, missed in status.unconfirmed.items()],
+    ),
+    Family(
+        "certagent_hook_runs_total",
+        "Runs of hooks, by outcome: ok, failed, timeout, cancelled. Alert when failed rises.",
+        ("bundle", "hook", "outcome"),
+        lambda status: [
+            ((hook.bundle, hook.name, outcome), count)
+            for hook in status.hooks
+            for outcome, count in hook.runs.items()
+        ],
+    ),
+    Family(
+        "certagent_hook_given_up_total",
+        "Events that a hook was not told of, after all attempts. Alert on any increase.",
+        ("bundle", "hook"),
+        lambda status: [((hook.bundle, hook.name), hook.given_up) for hook in status.hooks],
     ),
     Family(
         "certagent_source_requests_total",

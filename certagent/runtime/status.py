@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from certagent.runtime.hooks import HookStatus
+
 
 @dataclass(frozen=True, slots=True)
 class BundleStatus:
@@ -46,6 +48,7 @@ class AgentStatus:
 
     `turned_at` is the monotonic time (seconds) of the loop's last turn, `turn_due_within` how long
     the next one may take, in seconds. `requests` and `logins` are by store and outcome.
+    `unconfirmed` is by bundle, of those whose reader is asked: it did not take the last set.
     """
 
     bundles: tuple[BundleStatus, ...]
@@ -53,6 +56,8 @@ class AgentStatus:
     turn_due_within: float
     requests: Mapping[tuple[str, str], int] = field(default_factory=dict)
     logins: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    hooks: tuple[HookStatus, ...] = ()
+    unconfirmed: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def ready(self) -> bool:

@@ -6,9 +6,11 @@ import time
 from dataclasses import dataclass
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from certagent.material.bundle import KeyCertBundle
-from tests.support.material import fields, make_root
+from tests.support.material import fields, files, make_root
 from tests.support.process import certagent, published, running
 
 WINDOWS = {"CERTAGENT_DISTRIBUTE": "6s", "CERTAGENT_RETIRE": "6s", "CERTAGENT_SLACK": "1s"}
@@ -49,9 +51,6 @@ class Mesh:
 
 
 def _all(pem: bytes) -> tuple[str, ...]:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
     certificates = x509.load_pem_x509_certificates(pem)
     return tuple(each.fingerprint(hashes.SHA256()).hex() for each in certificates)
 
@@ -211,8 +210,6 @@ def test_a_start_without_its_store_falls_back_and_leaves_that_as_soon_as_it_answ
 ):
     certs = tmp_path / "cacerts"
     certs.mkdir()
-    from tests.support.material import files
-
     for name, data in files(old.raw()).items():
         (certs / name).write_bytes(data)
     config = tmp_path / "certagent.yaml"

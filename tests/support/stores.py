@@ -91,3 +91,13 @@ class MemoryConnection:
 
     def close(self) -> None:
         self.closed += 1
+
+
+class Silence:
+    """A listener that does nothing."""
+
+    def changing(self, bundle: str) -> None:
+        pass
+
+    def changed(self, change: object) -> None:
+        pass

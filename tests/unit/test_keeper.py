@@ -17,7 +17,7 @@ from certagent.errors import (
 from certagent.keeper import Assignment, Keeper
 from certagent.material.finding import Finding, Severity
 from tests.support.material import NOT_BEFORE, NOW, files, make_root, new_key, private_key_pem
-from tests.support.stores import MemorySink, MemorySource
+from tests.support.stores import MemorySink, MemorySource, Silence
 
 
 def missing_part() -> MaterialRefused:
@@ -45,7 +45,7 @@ def sink():
 
 @pytest.fixture
 def keeper(source, sink):
-    return Keeper(Assignment("istiod-ca", source, sink))
+    return Keeper(Assignment("istiod-ca", source, sink), Silence())
 
 
 @pytest.fixture
@@ -289,8 +289,8 @@ class TestFailures:
 class TestAdoption:
     def test_a_good_set_on_the_volume_counts_as_published(self, source, sink, root):
         source.push(root.intermediate().raw(), created_at=CREATED)
-        Keeper(Assignment("a", source, sink)).refresh(NOW)
-        reborn = Keeper(Assignment("a", source, sink))
+        Keeper(Assignment("a", source, sink), Silence()).refresh(NOW)
+        reborn = Keeper(Assignment("a", source, sink), Silence())
 
         reborn.adopt(NOW)
 
@@ -300,8 +300,8 @@ class TestAdoption:
 
     def test_an_expired_set_on_the_volume_does_not(self, source, sink, root, caplog):
         source.push(root.intermediate(not_after=NOW + timedelta(hours=1)).raw())
-        Keeper(Assignment("a", source, sink)).refresh(NOW)
-        reborn = Keeper(Assignment("a", source, sink))
+        Keeper(Assignment("a", source, sink), Silence()).refresh(NOW)
+        reborn = Keeper(Assignment("a", source, sink), Silence())
 
         reborn.adopt(NOW + timedelta(hours=2))
 

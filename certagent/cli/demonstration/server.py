@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from certagent.cli.demonstration.children import child, environment, free_port, wait_for
 from certagent.cli.demonstration.operator import Operator
-from certagent.config.decoding import is_loopback
+from certagent.config.loopback import is_loopback
 from certagent.errors import CertagentError, ConfigurationError, UsageError
 
 if TYPE_CHECKING:

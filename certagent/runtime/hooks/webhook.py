@@ -14,8 +14,8 @@ import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from certagent.config.loopback import is_loopback
 from certagent.errors import ConfigurationError
-from certagent.runtime.loopback import is_loopback
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r\n]")
 _HEAD_BYTES = 8192  # of the status line, and whatever comes with it in the same packets
