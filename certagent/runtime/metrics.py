@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from certagent import __version__
+from certagent.material.rotation import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     Samples = Iterable[tuple[tuple[str, ...], float]]
     """Label values, in the order of the family's labels, and the value."""
 
-PHASES = ("distribute", "switch", "settled", "early", "hold")
+PHASES = tuple(phase.value for phase in Phase)
 """The phases that a bundle can be in; each is a time series, and the present one is 1."""
 
 

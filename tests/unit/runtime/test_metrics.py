@@ -88,6 +88,8 @@ def test_what_is_not_known_yet_has_no_series():
     assert {name for name, *_ in exposed} == {
         "certagent_build_info",
         "certagent_bundle_ready",
+        "certagent_fallback",
+        "certagent_history_cut",
         "certagent_published_total",
         "certagent_rotation_phase",
     }
