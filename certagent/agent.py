@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from certagent.errors import AccessDenied, CertagentError, SourceUnavailable
+from certagent.errors import AccessDenied, CertagentError, SourceUnavailable, Stopping
 from certagent.keeper import Keeper, Listener
 from certagent.runtime.logs import fields
 from certagent.runtime.signals import Wake
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("certagent.agent")
 
-_PASS_GRACE = 120.0
-"""Seconds that one bundle's pass may take before `/livez` calls the loop stuck: far more than the
-deadlines of all its requests together."""
+GRACE = 120.0
+"""Seconds that one bundle's pass may take before `/livez` calls the loop stuck, by default."""
 
 _REMINDER = 300.0
 """Seconds after which an unchanged fault is logged again: a line a poll would bury all others."""
@@ -58,6 +57,20 @@ class Follower(Listener, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Tempo:
+    """How the loop keeps time, in seconds.
+
+    `patience`: how long a start tries its store before it takes to a fallback. `grace`: how long one
+    bundle's pass may take before `/livez` calls the loop stuck, more than the deadlines of its
+    requests together.
+    """
+
+    schedule: Schedule
+    patience: float = math.inf
+    grace: float = GRACE
+
+
 class Interrupted(Exception):
     """A signal ended `init` before every required bundle was published."""
 
@@ -80,24 +93,22 @@ class Agent:
 
     `signals.wait` is the only pause; a stop that is pending ends a turn over many bundles early.
     `connections` are the stores' logins by name, which all bundles share.
-    `patience` is how long a start may try its store, in seconds, before it takes to a fallback.
     """
 
     def __init__(
         self,
         assignments: Iterable[Assignment],
         connections: Mapping[str, Connection],
-        schedule: Schedule,
+        tempo: Tempo,
         signals: Signals,
-        *,
         followers: Sequence[Follower] = (),
-        patience: float = math.inf,
     ) -> None:
         self._tasks = [_Task(Keeper(assignment, self)) for assignment in assignments]
         self._followers = followers
-        self._fall_back_at = time.monotonic() + patience
+        self._grace = tempo.grace
+        self._fall_back_at = time.monotonic() + tempo.patience
         self._connections = connections
-        self._schedule = schedule
+        self._schedule = tempo.schedule
         self._signals = signals
         self.status = self._status(0.0)
 
@@ -166,6 +177,8 @@ class Agent:
         now = datetime.now(UTC)
         try:
             task.keeper.refresh(now)
+        except Stopping:
+            return
         except CertagentError as error:
             error = self._fallen_back(task, error, now)
             task.error = error
@@ -235,7 +248,7 @@ class Agent:
         return AgentStatus(
             bundles=tuple(task.keeper.status for task in self._tasks),
             turned_at=time.monotonic(),
-            turn_due_within=pause + _PASS_GRACE,
+            turn_due_within=pause + self._grace,
             requests=requests,
             logins=logins,
         )

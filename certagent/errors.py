@@ -6,6 +6,7 @@
     +-- PublicationHeld         65  the material is good, and must not be published now
     +-- SecretNotFound          66  the store has no such secret, or it was withdrawn
     +-- SourceUnavailable       69  the store cannot be reached, or is not able to answer
+    |   +-- Stopping                (it was not asked, because the process is to end)
     +-- OutputError             73  the output directory cannot be written, or must not be
     +-- AccessDenied            77  the store refused the login, or the read
     +-- ConfigurationError      78  the configuration is wrong, each fault in a line of its own
@@ -85,6 +86,10 @@ class SourceUnavailable(CertagentError):
     def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class Stopping(SourceUnavailable):
+    """The process is to end, so the store is asked nothing more; that is no fault of anybody's."""
 
 
 class OutputError(CertagentError):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from certagent.material.certificates import Certificate
+    from certagent.material.finding import Finding
     from certagent.material.verification import VerifiedBundle
     from certagent.sinks import Sink, Snapshot
     from certagent.sources import Source
@@ -119,6 +120,7 @@ class Keeper:
             assignment.source, assignment.policy, assignment.pins, self._report_judged
         )
         self._told = ""
+        self._warned: tuple[Finding, ...] = ()
 
     def refresh(self, now: datetime) -> None:
         """Make one pass. Raises `CertagentError`, and then what was published is as the plan says.
@@ -136,12 +138,9 @@ class Keeper:
             if isinstance(error, OutputError):
                 # Take hold afresh at the next pass: a place that was put right needs no restart.
                 self.assignment.sink.close()
-            self.status = replace(self.status, fault=type(error).__name__)
             raise
-        if self._chronicle.entries[0].revision is None:
-            self.status = replace(self.status, fault=MaterialRefused.__name__)
-        else:
-            self.status = replace(self.status, fault="", last_success=now)
+        if self._chronicle.entries[0].revision is not None:
+            self.status = replace(self.status, last_success=now)
 
     def adopt(self, now: datetime) -> None:
         """Count a good set that an earlier run left as published: its readers have it already.
@@ -158,7 +157,7 @@ class Keeper:
             return
         version = published.record.get("version", "")
         try:
-            verified = verify(_decoded(published), now)
+            verified = verify(published_bundle(published), now)
         except MaterialRefused as error:
             log.warning(
                 "the set in the output directory is no longer good: %s",
@@ -250,9 +249,16 @@ class Keeper:
         sink = self.assignment.sink
         published = sink.read()
         files = ca_files(bundle)
+        self._report_warnings(findings(bundle, now), decision.signer.version)
         if published is not None and published.files == files:
             sink.tidy()
-            self._note_published(bundle, published.record.get("version", ""))
+            if self.status.version not in {"", decision.signer.version}:
+                log.info(
+                    "version %s is the set that is published already",
+                    decision.signer.version,
+                    extra=fields(bundle=self.assignment.name),
+                )
+            self._note_published(bundle, decision.signer.version)
             return
         # Joined roots can mislead a verifier that neither revision alone misleads.
         verified = verify(bundle, now)
@@ -370,29 +376,41 @@ class Keeper:
         )
 
     def _report_judged(self, judged: Judged) -> None:
-        if judged.revision is None:
-            counts = dict(self.status.refused)
-            code = judged.findings[0].code
-            counts[code] = counts.get(code, 0) + 1
-            self.status = replace(self.status, refused=counts)
-        level = logging.WARNING if judged.bundle else logging.ERROR
-        verdict = "warning" if judged.bundle else "refused"
+        """Log and count a version that is refused; what a good one warns of is said when used."""
+        if judged.revision is not None:
+            return
+        counts = dict(self.status.refused)
+        code = judged.findings[0].code
+        counts[code] = counts.get(code, 0) + 1
+        self.status = replace(self.status, refused=counts)
         for finding in judged.findings:
-            log.log(
-                level,
-                "version %s %s: %s: %s",
-                judged.version,
-                verdict,
-                finding.part,
-                finding.message,
-                extra=fields(
-                    bundle=self.assignment.name,
-                    code=finding.code,
-                    subject=finding.subject,
-                    sha256=finding.fingerprint,
-                    hint=finding.hint,
-                ),
-            )
+            self._log_finding(logging.ERROR, f"version {judged.version} refused", finding)
+
+    def _report_warnings(self, present: tuple[Finding, ...], version: str) -> None:
+        """Log what is to be said of the set that is in use: once, as time brings it up."""
+        known = {(finding.code, finding.fingerprint) for finding in self._warned}
+        for finding in present:
+            if (finding.code, finding.fingerprint) not in known:
+                is_error = finding.severity is Severity.ERROR
+                level = logging.ERROR if is_error else logging.WARNING
+                self._log_finding(level, f"version {version} {finding.severity}", finding)
+        self._warned = present
+
+    def _log_finding(self, level: int, verdict: str, finding: Finding) -> None:
+        log.log(
+            level,
+            "%s: %s: %s",
+            verdict,
+            finding.part,
+            finding.message,
+            extra=fields(
+                bundle=self.assignment.name,
+                code=finding.code,
+                subject=finding.subject,
+                sha256=finding.fingerprint,
+                hint=finding.hint,
+            ),
+        )
 
     def _held(self, why: str, now: datetime) -> CertagentError:
         """Return the error that says why nothing of the history may be published."""
@@ -429,7 +447,7 @@ def changes(before: Snapshot | None, files: Mapping[str, bytes]) -> str:
     return " ".join(name for name in names if old.get(name) != files.get(name))
 
 
-def _decoded(published: Snapshot) -> KeyCertBundle:
+def published_bundle(published: Snapshot) -> KeyCertBundle:
     """Read a published set; raises `MaterialRefused`."""
     parts = {part: published.files.get(name) for part, name in CA_FILES.items()}
     return KeyCertBundle.decode(RawBundle.of(parts, {part: part for part in CA_FILES}))

@@ -192,7 +192,7 @@ def _validity(now: datetime, days: int) -> Validity:
 
 
 def _days(text: str) -> int:
-    days = int(text)
+    days = int(text) if text.isdecimal() else 0
     if not 0 < days <= _LONGEST:
         raise argparse.ArgumentTypeError(f"expected 1 to {_LONGEST} days, not {text}")
     return days

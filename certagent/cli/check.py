@@ -56,7 +56,7 @@ def _text(
     lines = [f"{directory}: {verdict}."]
     if verified:
         lines += [f"  {line}" for line in tree(verified.bundle, verified.path, now)]
-        lines.append(f"  sha256 {verified.bundle.fingerprint}")
+        lines.append(f"  sha256 {verified.bundle.certificate.fingerprint}")
     lines += [f"  {line}" for line in finding_lines(findings)]
     return "\n".join(lines) + "\n"
 

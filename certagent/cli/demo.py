@@ -5,7 +5,6 @@ Whatever ends it, the processes that it started end, and what it made is removed
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import tempfile
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     from certagent.cli.demonstration.sidecar import Sidecar
 
-_LOOPBACK = "127.0.0.1,localhost,::1"
 _LOOK = 0.5  # seconds
 
 
@@ -59,7 +57,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Tell the story; exit 0, or 128 and the signal's number where that cut it short."""
     theirs = users(arguments.vault, consented=arguments.yes) if arguments.vault else None
-    _go_around_proxies()
     narrator = Narrator()
     try:
         with _stoppable(), ExitStack() as stack:
@@ -181,9 +178,3 @@ def _ignore_stops() -> None:
     """From here on things are being removed, and that must not be cut short."""
     for each in STOPS:
         signal.signal(each, signal.SIG_IGN)
-
-
-def _go_around_proxies() -> None:
-    """Keep requests to this machine on this machine, here and in the agent."""
-    for name in ("no_proxy", "NO_PROXY"):
-        os.environ[name] = ",".join(filter(None, [os.environ.get(name), _LOOPBACK]))

@@ -6,10 +6,11 @@ import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from certagent import __version__
 from certagent.cli.options import add_configuration, configuration
 from certagent.cli.wiring import agent
-from certagent.config.model import ServerConfig
 from certagent.errors import ConfigurationError
 from certagent.runtime.logs import fields
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from certagent.agent import Agent
     from certagent.config.model import Config
+
+DEFAULT_ADDRESS = ":9089"
 
 log = logging.getLogger("certagent")
 
@@ -47,19 +50,21 @@ def _serve(config: Config, worker: Agent, stack: ExitStack) -> None:
     Nobody asked for the default address, so that it is taken is no reason not to serve a mesh: a
     second agent on a laptop runs without probes. An address that was asked for must be had.
     """
-    if not config.server.address:
+    asked = config.server.address
+    address = DEFAULT_ADDRESS if asked is UNSET else asked
+    if not address:
         return
     from certagent.runtime.health import HealthServer  # noqa: PLC0415 - http.server costs 10 ms
     from certagent.runtime.metrics import exposition  # noqa: PLC0415 - prometheus_client likewise
 
     try:
         server = HealthServer(
-            config.server.address,
+            address,
             status=worker.current,
             metrics=lambda: exposition(worker.current()),
         )
     except ConfigurationError as error:
-        if config.server.address != ServerConfig().address:
+        if asked is not UNSET:
             raise
         log.warning("no probes and no metrics: %s", error.message, extra=fields(hint=error.hint))
         return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from certagent.cli.options import add_configuration, add_format, configuration
 from certagent.cli.show import bundle_object, days_left, finding_lines, finding_object, tree
 from certagent.errors import CertagentError, MaterialRefused, SecretNotFound
+from certagent.keeper import published_bundle
 from certagent.material.bundle import KeyCertBundle
 from certagent.material.verification import verify
 from certagent.sinks.directory import read_directory
@@ -64,7 +65,10 @@ def _report(name: str, directory: str, now: datetime) -> dict[str, Any]:
         if snapshot:
             report |= dict(snapshot.record)
             report["publishedAt"] = f"{snapshot.published_at:%FT%TZ}"
-        bundle = KeyCertBundle.decode(read_directory_parts(directory))
+            # What belongs to the record, also where the set is swapped meanwhile.
+            bundle = published_bundle(snapshot)
+        else:
+            bundle = KeyCertBundle.decode(read_directory_parts(directory))
         report |= bundle_object(bundle)
         verified = verify(bundle, now)
     except MaterialRefused as refused:
@@ -84,7 +88,7 @@ def _report(name: str, directory: str, now: datetime) -> dict[str, Any]:
         lines = [
             f"{heading}: good, {days_left(verified.not_after, now)}",
             *_indented(tree(bundle, verified.path, now)),
-            f"  sha256   {bundle.fingerprint}",
+            f"  sha256   {bundle.certificate.fingerprint}",
             f"  serial   {bundle.certificate.serial}",
             *(f"  {label:8} {report[key]}" for label, key in _RECORD if key in report),
             *_indented(finding_lines(verified.warnings)),

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from certagent.agent import Agent, Follower
+from certagent.agent import GRACE, Agent, Follower
 from certagent.config.model import permissions, seconds
 from certagent.errors import ConfigurationError
 from certagent.keeper import Assignment, Reader
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from certagent.sources.vault import VaultConnection
 
 
+_REQUESTS = 15
+"""Requests that a pass may make: a login, a look at the mount, and a history of ten versions."""
+
+
 @contextmanager
 def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
     """Yield an agent that is ready to run, and close it; signals are taken meanwhile.
@@ -41,7 +45,7 @@ def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
     harden()
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
-        vault = _vault(config)
+        vault = _vault(config, signals)
         worker = Agent(
             [_assignment(bundle, config, vault, stays=stays) for bundle in config.bundles],
             {"vault": vault} if vault else {},
@@ -49,6 +53,9 @@ def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
             signals,
             followers=_followers(config) if stays else (),
             patience=seconds(config.init.deadline) / 2,
+            grace=max(
+                GRACE, _REQUESTS * seconds(config.vault.request_timeout) if config.vault else 0
+            ),
         )
         stack.callback(worker.close)
         if stays:
@@ -59,7 +66,7 @@ def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
         yield worker
 
 
-def _vault(config: Config) -> VaultConnection | None:
+def _vault(config: Config, signals: Signals) -> VaultConnection | None:
     if not any(bundle.source.vault_kv for bundle in config.bundles) or not config.vault:
         return None
     from certagent.sources.vault import VaultConnection  # noqa: PLC0415 - only for Vault
@@ -68,6 +75,7 @@ def _vault(config: Config) -> VaultConnection | None:
         config.vault,
         environment_token=os.environ.get("VAULT_TOKEN", ""),
         conceal=logs.conceal,
+        stopping=signals.stop_pending,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -268,7 +269,7 @@ def _vault_faults(vault: VaultConfig, environ: Mapping[str, str]) -> Iterator[st
         files["vault.auth.certFile"] = vault.auth.cert_file
         files["vault.auth.keyFile"] = vault.auth.key_file
     for name, file in files.items():
-        if file and not Path(file).is_file():
+        if file and not os.path.isfile(file):  # noqa: PTH113 - Path raises for a name too long
             yield f"{name}: there is no file {file}"
     if isinstance(vault.auth, TokenAuth) and not (
         vault.auth.token_file or environ.get("VAULT_TOKEN")
@@ -287,7 +288,10 @@ def _address_faults(vault: VaultConfig) -> Iterator[str]:
     except ValueError:
         url, host = urlsplit(""), None
     if url.scheme not in {"http", "https"} or not host:
-        yield f"vault.address: expected https://HOST[:PORT], got {vault.address[:100]!r}"
+        # What cannot be taken apart may still have a password before its last `@`.
+        parts = vault.address.split("://", 1)
+        shown = "://".join(part.rpartition("@")[2] for part in parts)
+        yield f"vault.address: expected https://HOST[:PORT], got {shown[:100]!r}"
     elif url.username or url.password or url.query or url.fragment:
         yield "vault.address: expected https://HOST[:PORT] without user, query or fragment"
     elif url.scheme == "http" and not vault.plain_http and not is_loopback(host):

@@ -39,7 +39,15 @@ def permissions(mode: str) -> int:
     return int(mode, 8)
 
 
-Text = Annotated[str, Meta(min_length=1, description="some text")]
+Text = Annotated[
+    str, Meta(min_length=1, pattern=r"^[^\x00]+$", description="some text, without NUL characters")
+]
+"""A path, a name or the like; no system call and no header takes a NUL."""
+
+OptionalText = Annotated[
+    str, Meta(pattern=r"^[^\x00]*$", description="text without NUL characters")
+]
+"""The same, where the empty text means none."""
 
 SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a path
 
@@ -88,13 +96,13 @@ class CertAuth(_Model, frozen=True, tag_field="method", tag="cert"):
     key_file: Text
     mount: Text = "cert"
     # Without a role, Vault tries every certificate role of the mount.
-    role: str = ""
+    role: OptionalText = ""
 
 
 class TokenAuth(_Model, frozen=True, tag_field="method", tag="token"):
     """Use a token as it is, from a file (read afresh when refused) or from VAULT_TOKEN."""
 
-    token_file: str = ""
+    token_file: OptionalText = ""
 
 
 Auth = KubernetesAuth | JwtAuth | AppRoleAuth | CertAuth | TokenAuth
@@ -105,10 +113,10 @@ class VaultConfig(_Model, frozen=True):
 
     address: Text
     auth: Auth
-    namespace: str = ""
+    namespace: OptionalText = ""
     # PEM file of the CA that signed the server's certificate; else the system's, or
     # REQUESTS_CA_BUNDLE.
-    ca_file: str = ""
+    ca_file: OptionalText = ""
     # http:// sends tokens and keys in the clear; without this it is taken for loopback only.
     plain_http: bool = False
     connect_timeout: Duration = "3s"
@@ -202,7 +210,7 @@ class HttpHook(_HookModel, frozen=True, kw_only=True, tag_field="kind", tag="htt
     url: Text
     method: Literal["POST", "PUT"] = "POST"
     timeout: Duration = "10s"
-    ca_file: str = ""
+    ca_file: OptionalText = ""
 
 
 HookConfig = ExecHook | SignalHook | HttpHook
@@ -216,7 +224,7 @@ class ConfirmConfig(_Model, frozen=True):
     # How long the reader may take before it counts as unconfirmed.
     within: Duration = "30s"
     # The name to ask for (SNI); istiod does not need one.
-    server_name: str = ""
+    server_name: OptionalText = ""
 
 
 class FallbackConfig(_Model, frozen=True):
@@ -293,7 +301,9 @@ class InitConfig(_Model, frozen=True):
 class ServerConfig(_Model, frozen=True):
     """Where `run` answers `/livez`, `/readyz` and `/metrics`; `""` switches it off."""
 
-    address: str = ":9089"
+    # Not set, it is :9089, and a port that is taken costs the probes; one that was asked for must
+    # be had.
+    address: str | UnsetType = UNSET
 
 
 class LogConfig(_Model, frozen=True):

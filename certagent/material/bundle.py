@@ -81,11 +81,6 @@ class KeyCertBundle:
         )
 
     @property
-    def fingerprint(self) -> str:
-        """The SHA-256 of the CA certificate's DER, in hex."""
-        return self.certificate.fingerprint
-
-    @property
     def root_set(self) -> str:
         """The SHA-256 (hex) over the roots' raw SHA-256 digests, one after the other, sorted.
 
@@ -145,8 +140,8 @@ class _Parts:
         try:
             return PrivateKey.load(first.label, first.der)
         except Unparseable as why:
-            code = "key-label" if why.args[0].startswith("its label") else "key-unreadable"
-            self._error(code, "private_key", f"The private key cannot be used: {why}.", _PKEY)
+            code, hint = why.code or "key-unreadable", why.hint or _PKEY
+            self._error(code, "private_key", f"The private key cannot be used: {why}.", hint)
             return None
 
     def certificates(self, data: bytes, part: str) -> Sequence[Certificate]:
@@ -208,8 +203,8 @@ class _Parts:
                 loaded.append(load(block.der))
             except Unparseable as why:
                 message = f"The {noun} {number} cannot be read: {why}."
-                hint = f"Have the {noun} issued again by the CA that made it."
-                self._error(code, part, message, hint)
+                hint = why.hint or f"Have the {noun} issued again by the CA that made it."
+                self._error(why.code or code, part, message, hint)
         return loaded
 
     def _error(self, code: str, part: str, message: str, hint: str) -> None:

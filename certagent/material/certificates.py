@@ -3,7 +3,8 @@
 `cryptography` parses lazily: a certificate that loads may still raise when an extension or a name
 is looked at. Everything that the rules look at is therefore touched here, once, and what Go's
 parser (crypto/x509.parseCertificate) would refuse is refused here: negative serial numbers,
-duplicate extensions, unknown versions and curves, data after the end.
+duplicate extensions, unknown versions and curves, keys in another form than the usual one,
+alternative names that are none, data after the end.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import SignatureAlgorithmOID
 
-from certagent.material import pem
+from certagent.material import names, pem
+from certagent.material.der import INTEGER, inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,12 +30,46 @@ _T = TypeVar("_T")
 _ExtensionT = TypeVar("_ExtensionT", bound=x509.ExtensionType)
 
 _MAX_NAME = 256
+_MAX_SHOWN = 80
 GO_CURVES = frozenset({"secp224r1", "secp256r1", "secp384r1", "secp521r1"})
 """The curves of Go's crypto/x509.namedCurveFromOID; any other makes its parser fail."""
 
 
+MAX_RSA_EXPONENT = 2**31 - 1
+"""Go's crypto/rsa refuses to use a key with a larger one (checkPublicKeySize)."""
+
+NAMED_CURVE = (
+    "`openssl ec -in ca-key.pem -param_enc named_curve -conv_form uncompressed -out new-key.pem`"
+)
+"""What writes an EC key as Go reads it."""
+
+_FORM_OF_EC = (
+    "Go reads a public key only with the name of its curve and an uncompressed point",
+    "key-form",
+    f"Write the key as {NAMED_CURVE} does, and issue the certificate again with that.",
+)
+_FORM_OF_OTHERS = (
+    "Go reads a public key only without parameters, and not one that is for RSA-PSS alone",
+    "key-form",
+    "Make a new key (`openssl genpkey -algorithm RSA`), and issue the certificate for it.",
+)
+_NO_GO_KEY = (
+    "Go cannot use its kind of public key, or one with so large an exponent",
+    "",
+    "Issue it for a new key: P-256, or RSA 3072 with the exponent 65537.",
+)
+
+
 class Unparseable(Exception):
-    """The DER cannot be read; the one argument says why, without any of its content."""
+    """The DER cannot be read; the message says why, without any content of a key.
+
+    `code` and `hint` are those of the finding where the usual ones would mislead, else empty.
+    """
+
+    def __init__(self, why: str, code: str = "", hint: str = "") -> None:
+        super().__init__(why)
+        self.code = code
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +77,8 @@ class Certificate:
     """One certificate, equal to another when their DER is.
 
     `fingerprint` is the SHA-256 of the DER in lower-case hex, `serial` as openssl prints it;
-    `subject` and `issuer` are RFC 4514 texts made printable; the dates are aware, UTC.
+    `subject` and `issuer` are RFC 4514 texts made printable, and `subject_name` and `issuer_name`
+    the DER of both, which is what Go compares; the dates are aware, UTC.
     """
 
     der: bytes = field(repr=False)
@@ -49,6 +86,8 @@ class Certificate:
     fingerprint: str = field(compare=False)
     subject: str = field(compare=False)
     issuer: str = field(compare=False)
+    subject_name: bytes = field(repr=False, compare=False)
+    issuer_name: bytes = field(repr=False, compare=False)
     serial: str = field(compare=False)
     not_before: datetime = field(compare=False)
     not_after: datetime = field(compare=False)
@@ -63,7 +102,12 @@ class Certificate:
         parsed = x509.load_der_x509_certificate(der)
         if parsed.serial_number < 0:
             raise Unparseable("its serial number is negative")
-        _require_go_key(parsed)
+        _require_one_algorithm(der)
+        fields = inside(parsed.tbs_certificate_bytes)
+        versioned = fields[0][0] != INTEGER
+        issuer, _, subject, key = fields[2 + versioned : 6 + versioned]
+        _require_go_key(parsed, key)
+        _require_go_names(parsed)
         _touch(parsed)
         return cls(
             der=der,
@@ -71,6 +115,8 @@ class Certificate:
             fingerprint=hashlib.sha256(der).hexdigest(),
             subject=_text(parsed.subject),
             issuer=_text(parsed.issuer),
+            subject_name=subject,
+            issuer_name=issuer,
             serial=_serial(parsed.serial_number),
             not_before=parsed.not_valid_before_utc,
             not_after=parsed.not_valid_after_utc,
@@ -97,11 +143,15 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class RevocationList:
-    """One CRL, equal to another when their DER is; `next_update` is None where it names none."""
+    """One CRL, equal to another when their DER is.
+
+    `issuer_name` is the DER of the issuer; `next_update` is None where the list names none.
+    """
 
     der: bytes = field(repr=False)
     x509: x509.CertificateRevocationList = field(repr=False, compare=False)
     issuer: str = field(compare=False)
+    issuer_name: bytes = field(repr=False, compare=False)
     this_update: datetime = field(compare=False)
     next_update: datetime | None = field(compare=False)
     revoked: frozenset[int] = field(repr=False, compare=False)
@@ -114,12 +164,16 @@ class RevocationList:
     @classmethod
     def _load(cls, der: bytes) -> RevocationList:
         parsed = x509.load_der_x509_crl(der)
-        parsed.issuer.public_bytes()
         tuple(parsed.extensions)
+        _require_one_algorithm(der)
+        version, _, issuer, *_ = inside(parsed.tbs_certlist_bytes)
+        if version[0] != INTEGER:
+            raise Unparseable("it is of version 1, and Go reads version 2 only")
         return cls(
             der=der,
             x509=parsed,
             issuer=_text(parsed.issuer),
+            issuer_name=issuer,
             this_update=parsed.last_update_utc,
             next_update=parsed.next_update_utc,
             revoked=frozenset(entry.serial_number for entry in parsed),
@@ -151,12 +205,38 @@ def guarded(load: Callable[[], _T]) -> _T:
         raise Unparseable("".join(reason)[:160] or type(fault).__name__) from None
 
 
-def _require_go_key(certificate: x509.Certificate) -> None:
+def _require_one_algorithm(der: bytes) -> None:
+    """Compare the algorithm under the signature with the one beside it, as Go's parsers do."""
+    signed, beside, _ = inside(der)
+    fields = inside(signed)
+    if beside not in fields[:3]:
+        raise Unparseable("its two statements of the signature algorithm differ")
+
+
+def _require_go_key(certificate: x509.Certificate, written: bytes) -> None:
+    """Mirror crypto/x509.parsePublicKey, which knows one form of each kind of key."""
     key = certificate.public_key()
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in GO_CURVES:
-        return
-    if not isinstance(key, (rsa.RSAPublicKey, ed25519.Ed25519PublicKey)):
-        raise Unparseable("Go cannot use its kind of public key (RSA, P-256, P-384 are usual)")
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        known = key.curve.name in GO_CURVES
+    elif isinstance(key, rsa.RSAPublicKey):
+        known = key.public_numbers().e <= MAX_RSA_EXPONENT
+    else:
+        known = isinstance(key, ed25519.Ed25519PublicKey)
+    if not known:
+        raise Unparseable(*_NO_GO_KEY)
+    if written != key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
+        is_ec = isinstance(key, ec.EllipticCurvePublicKey)
+        raise Unparseable(*(_FORM_OF_EC if is_ec else _FORM_OF_OTHERS))
+
+
+def _require_go_names(certificate: x509.Certificate) -> None:
+    """Refuse the alternative names that make crypto/x509.parseSANExtension fail."""
+    for extension in certificate.extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            for name in extension.value:
+                if not names.readable(name):
+                    why = f"Go cannot read its alternative name {str(name.value)[:_MAX_SHOWN]!r}"
+                    raise Unparseable(why, hint="Issue it again without that name.")
 
 
 def _touch(certificate: x509.Certificate) -> None:

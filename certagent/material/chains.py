@@ -139,11 +139,8 @@ class Search:
     def _potential_parents(self, child: Certificate) -> Iterator[tuple[Certificate, str]]:
         """Mirror CertPool.findPotentialParents: by name, those with another key id last."""
         for part, pool in (("roots", self.bundle.roots), ("chain", self.bundle.chain)):
-            issuer = child.x509.issuer.public_bytes()
             named = [
-                parent
-                for parent in dict.fromkeys(pool)
-                if parent.x509.subject.public_bytes() == issuer
+                parent for parent in dict.fromkeys(pool) if parent.subject_name == child.issuer_name
             ]
             for parent in sorted(named, key=lambda parent: _names_another(child, parent)):
                 yield parent, part
@@ -181,8 +178,8 @@ def _already_in(path: Sequence[Certificate], candidate: Certificate) -> bool:
 
 
 def _identity(certificate: Certificate) -> tuple[object, ...]:
-    name = certificate.x509.subject.public_bytes()
-    return name, certificate.public_key_info, rules.alternative_names(certificate)
+    names = rules.alternative_names(certificate)
+    return certificate.subject_name, certificate.public_key_info, names
 
 
 def _signed(child: Certificate, parent: Certificate) -> bool:

@@ -35,6 +35,7 @@ ERRORS: Mapping[str, str] = MappingProxyType(
         "key-ec-parameters": "EC PARAMETERS come before the key.",
         "key-label": "The key's label is no key's, or does not fit its content.",
         "key-unreadable": "The key is damaged, or of a kind that istiod cannot sign with.",
+        "key-form": "A key, also a certificate's, is written in a form that Go cannot read.",
         "key-mismatch": "The key does not belong to the CA certificate.",
         # Certificates
         "certificate-unreadable": "A certificate is damaged, or of a kind that Go cannot read.",

@@ -13,7 +13,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from certagent.material import pem
-from certagent.material.certificates import GO_CURVES, Unparseable, guarded
+from certagent.material.certificates import (
+    GO_CURVES,
+    MAX_RSA_EXPONENT,
+    NAMED_CURVE,
+    Unparseable,
+    guarded,
+)
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -22,6 +28,11 @@ if TYPE_CHECKING:
 
 _STRUCTURES = {0x30: "PRIVATE KEY", 0x02: "RSA PRIVATE KEY", 0x04: "EC PRIVATE KEY"}
 """What follows the version in PKCS #8 (RFC 5208), PKCS #1 (RFC 8017), SEC 1 (RFC 5915)."""
+
+_PRIME_FIELD = bytes.fromhex("06072a8648ce3d0101")
+_RSASSA_PSS = bytes.fromhex("06092a864886f70d01010a")
+
+_NEW_KEY = "Make a new key (`openssl genpkey -algorithm RSA`), and issue the certificate for it."
 
 LABELS = frozenset(_STRUCTURES.values())
 """The labels that istiod reads (security/pkg/pki/util/crypto.go ParsePemEncodedKey)."""
@@ -43,7 +54,8 @@ class PrivateKey:
         """
         structure = _structure(der)
         if structure and structure != label:
-            raise Unparseable(f"its label is {label!r} but its content is a {structure!r}")
+            why = f"its label is {label!r} but its content is a {structure!r}"
+            raise Unparseable(why, "key-label")
         try:
             key = guarded(lambda: _load(der))
         except Unparseable:
@@ -52,7 +64,9 @@ class PrivateKey:
         if isinstance(key, rsa.RSAPrivateKey) and not _consistent(key):
             raise Unparseable("its numbers do not fit together")
         if not _signs(key):
-            raise Unparseable("istiod cannot sign with its kind (RSA, P-256, P-384 are usual)")
+            why = "istiod cannot sign with its kind (RSA, P-256, P-384 are usual)"
+            raise Unparseable(why, hint=_NEW_KEY)
+        _require_go_form(der)
         return cls(label, der, key)
 
     @property
@@ -89,11 +103,22 @@ def _consistent(key: rsa.RSAPrivateKey) -> bool:
     )
 
 
+def _require_go_form(der: bytes) -> None:
+    """Refuse what only OpenSSL reads; such an object identifier is in no other private key."""
+    if _PRIME_FIELD in der:
+        why = "Go reads an EC key only with the name of its curve, not with the parameters"
+        raise Unparseable(why, "key-form", f"Store what {NAMED_CURVE} writes.")
+    if _RSASSA_PSS in der:
+        raise Unparseable("Go does not read a key that is for RSA-PSS alone", "key-form", _NEW_KEY)
+
+
 def _signs(key: object) -> TypeGuard[SigningKey]:
     """Tell whether Go's crypto/x509 can sign with the key."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.curve.name in GO_CURVES
-    return isinstance(key, (rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey))
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.private_numbers().public_numbers.e <= MAX_RSA_EXPONENT
+    return isinstance(key, ed25519.Ed25519PrivateKey)
 
 
 def _structure(der: bytes) -> str:

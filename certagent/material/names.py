@@ -1,14 +1,22 @@
-"""Name constraints, as Go's crypto/x509 applies them (RFC 5280, 4.2.1.10)."""
+"""Alternative names as Go's crypto/x509 reads them, and constrains them (RFC 5280, 4.2.1.10)."""
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
+import re
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_ESCAPED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
+_USER = re.compile(r"(?:[A-Za-z0-9._:~!$&'()*+,;=@-]|%[0-9A-Fa-f]{2})*")
+_HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=<>\"-]*(?::[0-9]*)?")
+_LITERAL = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]*)?")
 
 KINDS = (x509.DNSName, x509.UniformResourceIdentifier, x509.RFC822Name, x509.IPAddress)
 """The kinds that Go compares; constraints on others it ignores, or refuses when critical."""
@@ -32,6 +40,42 @@ def violation(
         if permitted and not any(_matches(name, each) for each in permitted):
             return name
     return None
+
+
+def readable(name: x509.GeneralName) -> bool:
+    """Tell whether crypto/x509.parseSANExtension reads a name, instead of refusing all of it."""
+    if isinstance(name, x509.UniformResourceIdentifier):
+        return _is_url(name.value)
+    return not (isinstance(name.value, IPv6Address) and name.value.ipv4_mapped)
+
+
+def _is_url(uri: str) -> bool:
+    """Mirror net/url.Parse, which is stricter than urllib and laxer than RFC 3986."""
+    address, _, fragment = uri.partition("#")
+    if _CONTROL.search(address) or not _ESCAPED.fullmatch(fragment):
+        return False
+    scheme = _SCHEME.match(address)
+    rest = address[scheme.end() if scheme else 0 :].partition("?")[0]
+    if scheme and not rest.startswith("/"):
+        return True  # opaque, like the name of a URN
+    if rest.startswith("//") and (scheme or not rest.startswith("///")):
+        authority, _, path = rest[2:].partition("/")
+        return _is_authority(authority) and bool(_ESCAPED.fullmatch(path))
+    return ":" not in rest.partition("/")[0] and bool(_ESCAPED.fullmatch(rest))
+
+
+def _is_authority(text: str) -> bool:
+    """Mirror net/url.parseAuthority, and crypto/x509.domainNameValid of the host."""
+    user, _, host = text.rpartition("@")
+    literal = _LITERAL.fullmatch(host)
+    if literal:
+        try:
+            IPv6Address(literal[1])
+        except ValueError:
+            return False
+    elif not _HOST.fullmatch(host) or (host and not all(host.split("."))):
+        return False
+    return bool(_USER.fullmatch(user))
 
 
 def _alike(constraint: x509.GeneralName, name: x509.GeneralName) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from certagent.material.finding import Finding, Severity
 from certagent.material.raw import CA_FILES
-from certagent.material.rules import about, may
+from certagent.material.rules import about, may, pss_as_go_reads_it
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,7 @@ def _stale(crl: RevocationList, now: datetime) -> bool:
 
 def _signed_by(crl: RevocationList, signer: Certificate) -> bool:
     """Mirror RevocationList.CheckSignatureFrom; Envoy finds the list by the issuer's name."""
-    if crl.x509.issuer.public_bytes() != signer.x509.subject.public_bytes():
+    if crl.issuer_name != signer.subject_name or not pss_as_go_reads_it(crl):
         return False
     # Every kind of key that a Certificate can hold signs lists; what cannot be checked is False.
     return crl.x509.is_signature_valid(signer.x509.public_key())  # type: ignore[arg-type]

@@ -15,13 +15,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, SignatureAlgorithmOID
 
 from certagent.material import names
+from certagent.material.der import INTEGER, context, inside
 from certagent.material.finding import Finding, Severity
 from certagent.material.raw import CA_FILES
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from certagent.material.certificates import Certificate
+    from certagent.material.certificates import Certificate, RevocationList
 
 MIN_RSA_BITS = 1024
 """Go's crypto/rsa refuses to verify with a shorter key (checkKeySize, since Go 1.24)."""
@@ -46,7 +47,15 @@ _INSECURE_SIGNATURES = {
     SignatureAlgorithmOID.ECDSA_WITH_SHA1: "SHA-1",
 }
 
-_STRONG_HASHES = frozenset({"sha256", "sha384", "sha512"})
+_GO_PSS = frozenset(
+    (bytes.fromhex(oid), bytes((INTEGER, 1, size)))
+    for oid, size in (
+        ("0609608648016503040201", 32),  # SHA-256
+        ("0609608648016503040202", 48),  # SHA-384
+        ("0609608648016503040203", 64),  # SHA-512
+    )
+)
+"""The hashes of RSA-PSS that Go knows, each with its salt length, in DER."""
 
 _HANDLED_WHEN_CRITICAL = frozenset(
     {
@@ -109,20 +118,32 @@ def signature_defect(child: Certificate, part: str) -> Finding | None:
     The signature of a root is not: nobody checks what an anchor says of itself.
     """
     algorithm = child.x509.signature_algorithm_oid
-    if algorithm in _SUPPORTED_SIGNATURES and _strong_pss(child):
-        return None
-    name = _INSECURE_SIGNATURES.get(algorithm, algorithm.dotted_string)
-    message = f"{child.subject!r} is signed with {name}, which Go and Envoy refuse."
     hint = "Issue it again with SHA-256."
+    if algorithm in _SUPPORTED_SIGNATURES:
+        if pss_as_go_reads_it(child):
+            return None
+        name = "RSA-PSS in a form"
+        hint = "Issue it again with SHA-256 for hash and MGF1 and a salt of 32 bytes"
+        hint += " (openssl: `-sigopt rsa_pss_saltlen:digest`), or without PSS."
+    else:
+        name = _INSECURE_SIGNATURES.get(algorithm, algorithm.dotted_string)
+    message = f"{child.subject!r} is signed with {name}, which Go and Envoy refuse."
     return about(child, "insecure-signature", part, message, hint)
 
 
-def _strong_pss(child: Certificate) -> bool:
-    """Tell of a PSS signature whether its hash is one that Go takes; of others, True."""
-    if child.x509.signature_algorithm_oid != SignatureAlgorithmOID.RSASSA_PSS:
+def pss_as_go_reads_it(signed: Certificate | RevocationList) -> bool:
+    """Mirror what getSignatureAlgorithmFromAI asks of RSA-PSS; of other algorithms, True.
+
+    One of three hashes, the same in MGF1, and a salt of the length of the hash.
+    """
+    if signed.x509.signature_algorithm_oid != SignatureAlgorithmOID.RSASSA_PSS:
         return True
-    algorithm = child.x509.signature_hash_algorithm
-    return algorithm is not None and algorithm.name in _STRONG_HASHES
+    parameters = inside(inside(signed.der)[1])[1]
+    digest, mask, salt = (context(parameters, number) for number in range(3))
+    if digest is None or mask is None or salt is None:
+        return False  # a default: SHA-1, or a salt of 20 bytes
+    algorithm = inside(digest)[0]
+    return inside(inside(mask)[1])[0] == algorithm and (algorithm, salt) in _GO_PSS
 
 
 def is_ca(certificate: Certificate) -> bool:

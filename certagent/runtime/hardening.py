@@ -13,13 +13,12 @@ _log = logging.getLogger(__name__)
 
 
 def harden() -> None:
-    """Leave no core dumps, close the process's memory to its peers, make new files private.
+    """Leave no core dumps, and close the process's memory to its peers.
 
     istiod runs under the same user and may share the agent's process namespace: a process that is
     not dumpable is beyond its ptrace(2) and beyond /proc/<pid>/mem. What the platform does not
     allow is logged at debug and left: a pod must not fail for it. `exec` undoes the second of them.
     """
-    os.umask(0o077)
     for measure in (_no_core_dumps, _not_dumpable):
         try:
             measure()

@@ -7,7 +7,8 @@ they then do together hits the store as one wave. Therefore nothing here is a fi
 - after a restart, a random part of the interval's tenth before the first request;
 - after a failure, exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter",
   AWS Architecture Blog, 2015) from `SHORTEST_PAUSE` up to the interval, so that a store that is
-  down is never asked more often than that, and one that is back is found within one interval.
+  down is soon asked little more often than one that is up, never twice within `SHORTEST_PAUSE`,
+  and one that is back is found within one interval.
 """
 
 from __future__ import annotations

@@ -23,8 +23,7 @@ class BundleStatus:
     `ready`: a whole set that verified is in the output directory. `not_after` is by part:
     `certificate`, `chain`, `roots` (the earliest of each). `root_set` is the SHA-256 (hex) of the
     published roots. `fallback`: what is published is not the store's. `history_cut`: what the store
-    held before cannot be known, and the plan may lack a root. `fault` is the class name of the
-    error that ended the last pass, or empty.
+    held before cannot be known, and the plan may lack a root.
     """
 
     name: str
@@ -37,7 +36,6 @@ class BundleStatus:
     last_success: datetime | None = None
     published: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)
-    fault: str = ""
     fallback: bool = False
     history_cut: bool = False
 

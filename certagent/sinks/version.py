@@ -99,7 +99,7 @@ def prepare(
             Entry(name, data, modes.of(private=name in publication.private))
             for name, data in publication.files.items()
         ),
-        # Without secrets, and for `status`, which may run as another user.
+        # Without secrets.
         Entry(RECORD, record, 0o644),
     )
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from certagent.cli.main import VERBS
+from certagent.cli.run import DEFAULT_ADDRESS
 from certagent.config.decoding import load
 from certagent.config.settings import SETTINGS
 from certagent.runtime.metrics import FAMILIES
@@ -44,7 +45,7 @@ def test_the_overlay_configures_the_agent_and_mounts_what_it_names():
     assert directory == overlay["env"]["ROOT_CA_DIR"] == overlay["volumeMounts"][0]["mountPath"]
     volumes = {volume["name"] for volume in overlay["volumes"]}
     assert {mount["name"] for mount in agent["volumeMounts"]} == volumes
-    assert agent["startupProbe"]["httpGet"]["port"] == int(config.server.address.lstrip(":"))
+    assert agent["startupProbe"]["httpGet"]["port"] == int(DEFAULT_ADDRESS.lstrip(":"))
     token = config.vault.auth.token_file
     (mount,) = [each for each in agent["volumeMounts"] if each["name"] == "vault-token"]
     (source,) = overlay["volumes"][1]["projected"]["sources"]

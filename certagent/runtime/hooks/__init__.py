@@ -98,7 +98,7 @@ class Exec:
     """Run a command without a shell; it must exit 0 within `timeout` seconds.
 
     It gets the event as JSON on stdin and in CERTAGENT_ variables, and of the agent's own
-    environment PATH, HOME and LANG alone. Its umask is the agent's, 077.
+    environment PATH, HOME and LANG alone.
     """
 
     argv: tuple[str, ...]

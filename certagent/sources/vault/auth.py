@@ -26,6 +26,9 @@ MAX_CREDENTIAL_BYTES = 64 << 10
 """A service-account token has some 1 to 2 kB; Vault refuses requests with larger headers anyway."""
 ATTEMPTED_AGAIN = "It is read again at the next attempt."
 
+_LONGEST_BARE_NAME = 16
+"""Characters: longer than `secret-id` or `token.txt`, and shorter than any id of Vault's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Login:
@@ -175,12 +178,18 @@ def _credential(path: str, what: str) -> str:
         with open(path, "rb") as file:  # noqa: PTH123 - pathlib cannot read a bounded part
             data = file.read(MAX_CREDENTIAL_BYTES + 1)
     except OSError as error:
-        raise AccessDenied(
-            f"The {what} in {path} cannot be read: {error.strerror}.", hint=ATTEMPTED_AGAIN
-        ) from error
+        message = f"The {what} in {_shown(path)} cannot be read: {error.strerror}."
+        mistaken = _shown(path) != path
+        hint = f"Give the path of a file, not the {what} itself." if mistaken else ATTEMPTED_AGAIN
+        raise AccessDenied(message, hint=hint) from error
     if len(data) > MAX_CREDENTIAL_BYTES:
         raise AccessDenied(f"The {what} in {path} is too large.", hint=ATTEMPTED_AGAIN)
     return _checked(data.decode("ascii", "replace"), f"The {what} in {path}")
+
+
+def _shown(path: str) -> str:
+    """Return a path, or the beginning of what seems to be a credential that was given for one."""
+    return path if "/" in path or len(path) <= _LONGEST_BARE_NAME else f"{path[:4]}…"
 
 
 def _checked(text: str, what: str) -> str:

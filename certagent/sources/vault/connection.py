@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 from certagent.config.model import TokenAuth
-from certagent.errors import AccessDenied, CertagentError, SourceUnavailable
+from certagent.errors import AccessDenied, CertagentError, SourceUnavailable, Stopping
 from certagent.sources.vault.auth import Authenticator
 from certagent.sources.vault.client import VaultRefused, new_client
 
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("certagent.vault")
 _FORBIDDEN = 403
+_RENEWAL_PAUSE = 60.0
+"""Seconds between two tries to renew a login early; a third of its lease is many of them."""
+
+_HURRY = 0.7
+"""Seconds that giving a token back may take at a stop: the whole stop is to take one second, and a
+token that could not be given back ends with its lease."""
+
+_FIRST_PATIENCE, _LONGEST_PATIENCE = 10.0, 300.0
+"""Seconds without another login after one that did not help; they double from the first on. Each
+login makes Vault ask the cluster (TokenReview), but a role that was put right needs one."""
 
 Answer = TypeVar("Answer")
 
@@ -33,7 +43,8 @@ class VaultConnection:
     There is none before the first `call`. A new one is made when a third of the lease is left, or
     when Vault answers 403; leases are not renewed, so an outage cannot become a loop of renewals.
     A token that was replaced is revoked: refusals that repeat must not fill Vault with leases.
-    `conceal` is told every token and credential before it is used; `clock` returns seconds that
+    `conceal` is told every token and credential before it is used. `stopping` tells that the agent
+    is to end: then nothing more is asked but to revoke the token. `clock` returns seconds that
     never go back. Not for several threads at once.
     """
 
@@ -43,6 +54,7 @@ class VaultConnection:
         *,
         environment_token: str = "",
         conceal: Callable[[str], None] = lambda _: None,
+        stopping: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.requests: Counter[str] = Counter()
@@ -51,31 +63,66 @@ class VaultConnection:
         self._authenticator = Authenticator(config.auth, environment_token)
         # A token that was given is read, not obtained: that is no login to be counted.
         self._counts_logins = not isinstance(config.auth, TokenAuth)
+        self._stopping = stopping
         self._clock = clock
         self._login: Login | None = None
         self._renew_at = self._ends_at = math.inf
+        self._renewal_failed = False
+        # For each asker whom a new login did not help: how often in a row, and when last.
+        self._in_vain: dict[str, tuple[int, float]] = {}
 
-    def call(self, operation: Callable[[hvac.Client], Answer]) -> Answer:
+    def call(self, operation: Callable[[hvac.Client], Answer], asker: str = "") -> Answer:
         """Run an operation with a valid login, and once more with a new one if Vault says 403.
 
-        Raises `AccessDenied` or `SourceUnavailable`, and `VaultRefused` where the operation itself
-        was refused: the caller knows what that means.
+        An `asker` whom that did not help gets no new login for a while, minutes at most. Raises
+        `AccessDenied`, `SourceUnavailable` or `Stopping`, and `VaultRefused` where the operation
+        itself was refused: the caller knows what that means.
         """
         fresh = self._ensure_login()
         try:
-            return operation(self._client)
+            answer = self._run(operation)
         except VaultRefused as refused:
-            if fresh or refused.status != _FORBIDDEN or not self._log_in():
+            if refused.status != _FORBIDDEN or fresh or self._is_in_vain(asker):
                 raise
-        return operation(self._client)
+            if not self._log_in():
+                raise
+            answer = self._run_again(operation, asker)
+        self._in_vain.pop(asker, None)
+        return answer
 
     def close(self) -> None:
         """Revoke the token, unless it was given, and drop the connections. Never raises."""
         if self._login is not None:
-            self._revoke(self._login)
+            self._revoke(self._login, hurry=True)
         self._login = None
         self._client.token = ""
         self._client.session.close()
+
+    def _run(self, operation: Callable[[hvac.Client], Answer]) -> Answer:
+        self._require_no_stop()
+        return operation(self._client)
+
+    def _run_again(self, operation: Callable[[hvac.Client], Answer], asker: str) -> Answer:
+        """Run an operation with the new login, and remember where that does not help."""
+        try:
+            return self._run(operation)
+        except VaultRefused as refused:
+            if refused.status == _FORBIDDEN:
+                times, _ = self._in_vain.get(asker, (0, 0.0))
+                self._in_vain[asker] = (times + 1, self._clock())
+            raise
+
+    def _is_in_vain(self, asker: str) -> bool:
+        """Return whether it is too early for another login; a given token costs Vault nothing."""
+        if asker not in self._in_vain or not self._counts_logins:
+            return False
+        times, last = self._in_vain[asker]
+        patience = min(_FIRST_PATIENCE * 2.0 ** min(times - 1, 10), _LONGEST_PATIENCE)
+        return self._clock() - last < patience
+
+    def _require_no_stop(self) -> None:
+        if self._stopping():
+            raise Stopping("The agent is stopping.")
 
     def _ensure_login(self) -> bool:
         """Make a login where none is valid, or where it is time; return whether one was made."""
@@ -86,13 +133,21 @@ class VaultConnection:
             return False
         try:
             return self._log_in()
+        except Stopping:
+            raise
         except (AccessDenied, SourceUnavailable) as error:
-            left = self._ends_at - now
-            _LOG.warning("No new login; the present one is good for %d s more: %s", left, error)
+            now = self._clock()
+            asked_for = getattr(error, "retry_after", None) or 0.0
+            self._renew_at = now + max(asked_for, _RENEWAL_PAUSE)
+            if not self._renewal_failed:
+                left = self._ends_at - now
+                _LOG.warning("No new login; the present one is good for %d s more: %s", left, error)
+            self._renewal_failed = True
             return False
 
     def _log_in(self) -> bool:
         """Replace the login; return whether there is another token now."""
+        self._require_no_stop()
         before, limited = self._login, self.requests["limited"]
         self._client.token = ""
         outcome = "unavailable"
@@ -110,20 +165,22 @@ class VaultConnection:
                 self.logins[outcome] += 1
             self._client.token = before.token if before else ""
         if before is not None:
-            self._revoke(before)
+            self._revoke(before, hurry=self._stopping())
         now = self._clock()
+        self._renewal_failed = False
         self._renew_at = now + login.lease * 2 / 3 if login.lease else math.inf
         self._ends_at = now + login.lease if login.lease else math.inf
         self._login = login
         self._client.token = login.token
         return before is None or login.token != before.token
 
-    def _revoke(self, login: Login) -> None:
+    def _revoke(self, login: Login, *, hurry: bool) -> None:
         """Give a token back, if it is ours; that it may have ended already is no fault."""
         if not login.revocable:
             return
         self._client.token = login.token
         try:
-            self._client.auth.token.revoke_self()
+            with self._client.session.within(_HURRY if hurry else math.inf):
+                self._client.auth.token.revoke_self()
         except (CertagentError, VaultRefused) as error:
             _LOG.debug("The token was not revoked: %s", error)

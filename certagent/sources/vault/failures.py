@@ -10,8 +10,10 @@ import time
 from typing import TYPE_CHECKING
 
 import requests
+from urllib3.exceptions import ProxySchemeUnknown
 
 from certagent.errors import SourceUnavailable
+from certagent.sources.vault.session import RedirectRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,12 +32,17 @@ _FAILURES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str],
         "Set vault.caFile (VAULT_CACERT) to the CA that signed it; check its names and dates.",
     ),
     (
+        (requests.exceptions.InvalidProxyURL, ProxySchemeUnknown),
+        "The proxy on the way to {address} cannot be used: {told}.",
+        "Set HTTPS_PROXY to http://HOST:PORT, or name Vault's host in NO_PROXY.",
+    ),
+    (
         requests.exceptions.ProxyError,
         "The proxy on the way to {address} failed.",
         "Check HTTPS_PROXY and NO_PROXY.",
     ),
     (
-        (requests.exceptions.InvalidSchema, requests.TooManyRedirects),
+        RedirectRefused,
         "{address} redirects: {told}.",
         "Set vault.address to the cluster's own address.",
     ),

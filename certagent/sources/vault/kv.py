@@ -87,7 +87,7 @@ class VaultKVSource:
             "/v1/sys/internal/ui/mounts/{mount}/{path}", mount=self._mount, path=self._path
         )
         try:
-            answer = self._connection.call(lambda client: client.adapter.get(path))
+            answer = self._connection.call(lambda client: client.adapter.get(path), self.name)
         except VaultRefused as refused:
             raise AccessDenied(
                 f"Vault did not tell which KV version {self.name} has ({refused.answer}).",
@@ -147,7 +147,7 @@ class VaultKVSource:
 
     def _get(self, operation: Callable[[hvac.Client], dict[str, Any]]) -> dict[str, Any]:
         try:
-            return self._connection.call(operation)
+            return self._connection.call(operation, self.name)
         except VaultRefused as refused:
             raise self._explained(refused) from refused
 

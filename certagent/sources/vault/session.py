@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies
+from requests.exceptions import InvalidProxyURL
+from requests.utils import get_environ_proxies, select_proxy
 
+from certagent.config.loopback import is_loopback
 from certagent.sources.vault.deadline import (
     Deadline,
     Resolver,
@@ -20,7 +23,7 @@ from certagent.sources.vault.deadline import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from urllib3.connectionpool import HTTPConnectionPool
 
@@ -29,6 +32,10 @@ MAX_IDLE = 60.0
 """Seconds; load balancers forget a connection that idles for minutes, some without a word."""
 
 _REDIRECTS = frozenset({301, 302, 307, 308})
+
+
+class RedirectRefused(requests.RequestException):
+    """The server sends requests to where they must not go, or in circles."""
 
 
 class _TimedAdapter(HTTPAdapter):
@@ -64,9 +71,9 @@ class TimedSession(requests.Session):
     """A session for one server: always verified, no netrc, redirects as Vault's own client.
 
     Each request has `total` seconds, redirects and the reading of its (streamed) body included.
-    `HTTPS_PROXY` and `NO_PROXY` are honoured. The method, the body and the token follow a redirect,
-    as in Vault's `Client.rawRequestWithContext` (api/client.go); to http they follow only from
-    http, and then to another host only with `plain_http`.
+    `HTTPS_PROXY` and `NO_PROXY` are honoured, but not for loopback. The method, the body and the
+    token follow a redirect, as in Vault's `Client.rawRequestWithContext` (api/client.go); to http
+    they follow only from http, and then to another host only with `plain_http`.
     """
 
     def __init__(self, total: float, *, plain_http: bool = False) -> None:
@@ -86,6 +93,15 @@ class TimedSession(requests.Session):
         """Keep requests from following: it would turn a POST into a GET, and read any body."""
         return
 
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Give each request this many seconds, unless it has fewer anyway."""
+        before, self._total = self._total, min(seconds, self._total)
+        try:
+            yield
+        finally:
+            self._total = before
+
     def send(
         self,
         request: requests.PreparedRequest,
@@ -100,7 +116,7 @@ class TimedSession(requests.Session):
         self._deadline.start(self._total)
         self._used_at = time.monotonic()
         for _ in range(MAX_REDIRECTS + 1):
-            kwargs["proxies"] = get_environ_proxies(request.url or "")
+            kwargs["proxies"] = _proxies(request.url or "")
             response = super().send(request, **kwargs)
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or not location:
@@ -108,7 +124,7 @@ class TimedSession(requests.Session):
             response.close()
             request = request.copy()
             request.url = self._target(response.url, location)
-        raise requests.TooManyRedirects(f"more than {MAX_REDIRECTS} times")
+        raise RedirectRefused(f"more than {MAX_REDIRECTS} times")
 
     def _target(self, url: str, location: str) -> str:
         target = urljoin(url, location)
@@ -117,4 +133,18 @@ class TimedSession(requests.Session):
         known = self._plain_http or here.hostname == there.hostname
         if there.scheme == "https" or (plain and known):
             return target
-        raise requests.exceptions.InvalidSchema("not to https, so it was not followed")
+        raise RedirectRefused("not to https, so it was not followed")
+
+
+def _proxies(url: str) -> dict[str, str]:
+    """Return the environment's proxies for a URL; for loopback none, like Vault's own client (Go).
+
+    Plain http to a Vault agent in the pod would else leave it, with tokens and keys in the clear.
+    """
+    if is_loopback(urlsplit(url).hostname or ""):
+        return {}
+    proxies = get_environ_proxies(url)
+    if (select_proxy(url, proxies) or "").lower().startswith("socks"):
+        # The timed connections do not speak it, whatever else is installed.
+        raise InvalidProxyURL("SOCKS is not supported")
+    return proxies

@@ -43,7 +43,7 @@ def refused(raw: RawBundle) -> list[tuple[str, str]]:
 def test_the_parts_are_read():
     bundle = KeyCertBundle.decode(GOOD)
 
-    assert bundle.fingerprint == CA.fingerprint
+    assert bundle.certificate.fingerprint == CA.fingerprint
     assert [each.subject for each in bundle.chain] == [
         "L=cluster1,CN=Intermediate CA,O=Istio",
         "CN=Root CA,O=Istio",

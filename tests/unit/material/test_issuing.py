@@ -154,7 +154,7 @@ def test_two_clusters_under_one_root_have_one_set_of_roots():
     bundles = [KeyCertBundle.decode(each.bundle()) for each in (CA, other)]
 
     assert bundles[0].root_set == bundles[1].root_set
-    assert bundles[0].fingerprint != bundles[1].fingerprint
+    assert bundles[0].certificate.fingerprint != bundles[1].certificate.fingerprint
 
 
 def test_a_key_has_no_repr():
