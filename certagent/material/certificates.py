@@ -23,7 +23,7 @@ from certagent.material import names, pem
 from certagent.material.der import INTEGER, inside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
 _T = TypeVar("_T")
@@ -230,13 +230,23 @@ def _require_go_key(certificate: x509.Certificate, written: bytes) -> None:
 
 
 def _require_go_names(certificate: x509.Certificate) -> None:
-    """Refuse the alternative names that make crypto/x509.parseSANExtension fail."""
+    """Refuse names that make crypto/x509.processExtensions fail."""
     for extension in certificate.extensions:
-        if isinstance(extension.value, x509.SubjectAlternativeName):
-            for name in extension.value:
-                if not names.readable(name):
-                    why = f"Go cannot read its alternative name {str(name.value)[:_MAX_SHOWN]!r}"
-                    raise Unparseable(why, hint="Issue it again without that name.")
+        value = extension.value
+        if isinstance(value, x509.SubjectAlternativeName):
+            _require(names.readable, value, "alternative name")
+        elif isinstance(value, x509.NameConstraints):
+            trees = (*(value.permitted_subtrees or ()), *(value.excluded_subtrees or ()))
+            _require(names.readable_constraint, trees, "name constraint")
+
+
+def _require(
+    readable: Callable[[x509.GeneralName], bool], found: Iterable[x509.GeneralName], noun: str
+) -> None:
+    for name in found:
+        if not readable(name):
+            why = f"Go cannot read its {noun} {str(name.value)[:_MAX_SHOWN]!r}"
+            raise Unparseable(why, hint=f"Issue it again without that {noun}.")
 
 
 def _touch(certificate: x509.Certificate) -> None:

@@ -56,6 +56,7 @@ class PrivateKey:
         if structure and structure != label:
             why = f"its label is {label!r} but its content is a {structure!r}"
             raise Unparseable(why, "key-label")
+        _require_go_form(der)
         try:
             key = guarded(lambda: _load(der))
         except Unparseable:
@@ -66,7 +67,6 @@ class PrivateKey:
         if not _signs(key):
             why = "istiod cannot sign with its kind (RSA, P-256, P-384 are usual)"
             raise Unparseable(why, hint=_NEW_KEY)
-        _require_go_form(der)
         return cls(label, der, key)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -16,7 +16,8 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _ESCAPED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 _USER = re.compile(r"(?:[A-Za-z0-9._:~!$&'()*+,;=@-]|%[0-9A-Fa-f]{2})*")
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=<>\"-]*(?::[0-9]*)?")
-_LITERAL = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]*)?")
+_VISIBLE = re.compile(r"[!-~]+")
+_LITERAL = re.compile(r"\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]+)\](?::[0-9]*)?")
 
 KINDS = (x509.DNSName, x509.UniformResourceIdentifier, x509.RFC822Name, x509.IPAddress)
 """The kinds that Go compares; constraints on others it ignores, or refuses when critical."""
@@ -49,6 +50,20 @@ def readable(name: x509.GeneralName) -> bool:
     return not (isinstance(name.value, IPv6Address) and name.value.ipv4_mapped)
 
 
+def readable_constraint(name: x509.GeneralName) -> bool:
+    """Tell the same of a name constraint (crypto/x509.parseNameConstraintsExtension)."""
+    if isinstance(name, x509.IPAddress):
+        network = name.value
+        return not (isinstance(network, IPv6Network) and network.network_address.ipv4_mapped)
+    if not isinstance(name, x509.DNSName | x509.UniformResourceIdentifier | x509.RFC822Name):
+        return True
+    domain = name.value.rpartition("@")[2]
+    if isinstance(name, x509.UniformResourceIdentifier) and _is_address(domain):
+        return False
+    labels = domain.removeprefix(".").split(".")
+    return not domain or all(label and _VISIBLE.fullmatch(label) for label in labels)
+
+
 def _is_url(uri: str) -> bool:
     """Mirror net/url.Parse, which is stricter than urllib and laxer than RFC 3986."""
     address, _, fragment = uri.partition("#")
@@ -69,13 +84,19 @@ def _is_authority(text: str) -> bool:
     user, _, host = text.rpartition("@")
     literal = _LITERAL.fullmatch(host)
     if literal:
-        try:
-            IPv6Address(literal[1])
-        except ValueError:
+        if not _is_address(literal[1]):
             return False
     elif not _HOST.fullmatch(host) or (host and not all(host.split("."))):
         return False
     return bool(_USER.fullmatch(user))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _alike(constraint: x509.GeneralName, name: x509.GeneralName) -> bool:

@@ -219,7 +219,8 @@ def test_it_tells_files_subject_fingerprint_and_expiry(root, tmp_path, capsys):
     for name in SET:
         assert str(tmp_path / "cluster1" / name) in shown
     assert "L=cluster1,CN=Intermediate CA,O=Istio" in shown
-    assert KeyCertBundle.decode(read_directory_parts(tmp_path / "cluster1")).certificate.fingerprint in shown
+    bundle = KeyCertBundle.decode(read_directory_parts(tmp_path / "cluster1"))
+    assert bundle.certificate.fingerprint in shown
     assert f"{certificate.not_valid_after_utc:%F}" in shown
     assert "PRIVATE KEY" not in shown
 
