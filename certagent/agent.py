@@ -37,6 +37,9 @@ _REMINDER = 300.0
 """Seconds after which an unchanged fault is logged again: a line a poll would bury all others."""
 
 
+_SHORTEST_CHANGE = 1.0
+"""Seconds between two passes at least that changes of a watched directory ask for."""
+
 _SHORTEST_PAUSE = 0.01
 """Seconds between two passes at least, when a boundary of a rotation is at hand."""
 
@@ -61,8 +64,8 @@ class Follower(Listener, Protocol):
 class Tempo:
     """How the loop keeps time, in seconds.
 
-    `patience`: how long a start tries its store before it takes to a fallback. `grace`: how long one
-    bundle's pass may take before `/livez` calls the loop stuck, more than the deadlines of its
+    `patience`: how long a start tries its store before it takes to a fallback. `grace`: how long
+    one bundle's pass may take before `/livez` calls the loop stuck, more than the deadlines of its
     requests together.
     """
 
@@ -81,6 +84,7 @@ class _Task:
 
     keeper: Keeper
     due: float = 0.0
+    turned_at: float = -math.inf
     failures: int = 0
     succeeded: bool = False
     error: CertagentError | None = None
@@ -140,9 +144,7 @@ class Agent:
                 task.due = time.monotonic() + self._schedule.first()
         wake = Wake.TIMEOUT
         while wake is not Wake.STOP:
-            at_once = wake is not Wake.TIMEOUT
-            now = time.monotonic()
-            self._turn([task for task in self._tasks if at_once or task.due <= now])
+            self._turn([task for task in self._tasks if self._is_due(task, wake)])
             due = min(task.due for task in self._tasks)
             for follower in self._followers:
                 due = min(due, follower.turn(time.monotonic()))
@@ -166,6 +168,17 @@ class Agent:
         for connection in self._connections.values():
             connection.close()
 
+    @staticmethod
+    def _is_due(task: _Task, wake: Wake) -> bool:
+        """Whether a task's time has come, or somebody asks for it.
+
+        A watched directory that changes without end must not make a poll of every change.
+        """
+        now = time.monotonic()
+        if wake is Wake.CHANGED and task.keeper.assignment.watched:
+            task.due = min(task.due, max(now, task.turned_at + _SHORTEST_CHANGE))
+        return wake is Wake.RELOAD or task.due <= now
+
     def _turn(self, tasks: Sequence[_Task]) -> None:
         for task in tasks:
             if self._signals.stop_pending():
@@ -175,6 +188,7 @@ class Agent:
 
     def _pass(self, task: _Task) -> None:
         now = datetime.now(UTC)
+        task.turned_at = time.monotonic()
         try:
             task.keeper.refresh(now)
         except Stopping:

@@ -136,13 +136,15 @@ class Chronicle:
             if self._is_enough(found, now) or len(found) >= LOOKBACK:
                 remembered = ()
                 break
+        before = self.entries
         if remembered is None:
             remembered = self._gone_from_the_store(found)
         self.entries = (*found, *remembered)[:LOOKBACK]
         complete = bool(self.entries) and self.entries[-1].version == "1"
         self.is_cut = not (complete or self._is_enough(self.entries, now))
         for judged in told:
-            self.on_judged(judged)
+            if judged not in before:
+                self.on_judged(judged)
 
     def _is_enough(self, found: Sequence[Judged], now: datetime) -> bool:
         read = [each.revision for each in found if each.revision]
@@ -159,7 +161,8 @@ class Chronicle:
         wanted = (revision.version, revision.created_at, revision.withdrawn)
         for index, known in enumerate(entries):
             if (known.version, known.created_at, known.withdrawn) == wanted:
-                return index
+                # What was refused by our own clock may be good by the same clock set right.
+                return None if revision.created_at is None and known.revision is None else index
         return None
 
     def _gone_from_the_store(self, found: Sequence[Judged]) -> tuple[Judged, ...]:

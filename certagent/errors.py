@@ -18,7 +18,7 @@ what happened, the likely cause, what to do. No error carries a key, a token or 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from certagent.material.finding import Finding
@@ -111,13 +111,24 @@ class AccessDenied(CertagentError):
 
 
 class ConfigurationError(CertagentError):
-    """The configuration is wrong; `faults` lists every fault, each with the path of its key."""
+    """The configuration is wrong; `faults` lists every fault, each with the path of its key.
+
+    `log_format` is what it asks for, as far as it can be read: its faults are told so.
+    """
 
     exit_code = 78
 
-    def __init__(self, message: str, faults: tuple[str, ...] = (), *, hint: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        faults: tuple[str, ...] = (),
+        *,
+        hint: str = "",
+        log_format: Literal["text", "json"] | None = None,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.faults = faults
+        self.log_format = log_format
 
     def __str__(self) -> str:
         """Return the message, each fault in a line of its own, and the hint."""

@@ -66,7 +66,7 @@ class Assignment:
     """One bundle to keep published: from where, to where, and by which rules.
 
     `pins` are the SHA-256 (hex) of the roots that may be published, none means any. `fallback` is
-    what a start uses that cannot reach its store.
+    what a start uses that cannot reach its store. `watched`: the source tells when it changes.
     """
 
     name: str
@@ -77,6 +77,7 @@ class Assignment:
     pins: frozenset[str] = frozenset()
     reader: Reader = Reader()
     fallback: Source | None = None
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +377,21 @@ class Keeper:
         )
 
     def _report_judged(self, judged: Judged) -> None:
-        """Log and count a version that is refused; what a good one warns of is said when used."""
+        """Log a version that is refused, and count it, or that was withdrawn.
+
+        What a good one warns of is said when it is used.
+        """
+        if judged.withdrawn:
+            log.warning(
+                "version %s was %s",
+                judged.version,
+                judged.withdrawn,
+                extra=fields(
+                    bundle=self.assignment.name,
+                    hint="Within the time of its distribution the version before goes on to sign;"
+                    " after it, nothing changes until a new set is stored.",
+                ),
+            )
         if judged.revision is not None:
             return
         counts = dict(self.status.refused)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import os
@@ -11,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from certagent import __version__
-from certagent.errors import CertagentError, UsageError
+from certagent.errors import CertagentError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +35,9 @@ exit codes:
 """
 
 _BUG = 70
+_CANNOT_WRITE = {errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG}
+_TAKES_SIGNALS = {"init", "run"}
+"""The verbs that take signals when they are ready for them: see `runtime.signals`."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,31 +53,51 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit code that DESIGN's table and `certagent --help` name."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _prepare(words)
+    try:
+        _configure_log(words)
+        arguments = _parser(words).parse_args(words)
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last place to report it
+        return _reported(error)
+    return code
+
+
+def _reported(error: BaseException) -> int:
+    """Say what ended a verb, and return the exit code for it."""
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    if isinstance(error, OSError) and error.errno in {errno.EPIPE, *_CANNOT_WRITE}:
+        # What is still in the buffer must not be tried once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.EPIPE:
+            return 128 + signal.SIGPIPE  # whoever read our output has seen enough
+        error = OutputError(f"The output cannot be written: {error.strerror}.")
+    from certagent.runtime.logs import fatal  # noqa: PLC0415 - only where something failed
+
+    fatal(error)
+    return error.exit_code if isinstance(error, CertagentError) else _BUG
+
+
+def _prepare(words: Sequence[str]) -> None:
+    """Make the process fit to run: streams that can be written to, and no signal that is missed."""
+    if words and words[0] in _TAKES_SIGNALS:
+        # From now on and not after the imports: PID 1 would never hear of a stop meanwhile.
+        stops = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # Closed: the next file that is opened must not become somebody's stderr.
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - they stay open to the end
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - they stay open to the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a character must not fail a verb.
             stream.reconfigure(errors="backslashreplace")
-    try:
-        _configure_log(words)
-        arguments = _parser(words).parse_args(words)
-        return int(arguments.run(arguments))
-    except CertagentError as error:
-        return _fatal(error, error.exit_code)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except Exception as error:  # noqa: BLE001 - the last place where a bug can be reported
-        return _fatal(error, _BUG)
-
-
-def _fatal(error: BaseException, code: int) -> int:
-    from certagent.runtime.logs import fatal  # noqa: PLC0415 - only where something failed
-
-    fatal(error)
-    return code
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

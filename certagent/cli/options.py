@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from certagent.config.decoding import load
 from certagent.config.settings import SETTINGS
+from certagent.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import argparse
@@ -39,7 +40,14 @@ def configuration(arguments: argparse.Namespace) -> Config:
         for setting in SETTINGS
         if (value := getattr(arguments, setting.variable, None)) is not None
     }
-    return load(arguments.config, {**os.environ, **flags})
+    try:
+        return load(arguments.config, {**os.environ, **flags})
+    except ConfigurationError as error:
+        if error.log_format == "json":
+            from certagent.runtime.logs import configure  # noqa: PLC0415 - only where it failed
+
+            configure("json")
+        raise
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from certagent.agent import GRACE, Agent, Follower
+from certagent.agent import GRACE, Agent, Follower, Tempo
 from certagent.config.model import permissions, seconds
 from certagent.errors import ConfigurationError
 from certagent.keeper import Assignment, Reader
@@ -49,13 +49,9 @@ def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
         worker = Agent(
             [_assignment(bundle, config, vault, stays=stays) for bundle in config.bundles],
             {"vault": vault} if vault else {},
-            Schedule(seconds(config.refresh.interval), random.random),
+            _tempo(config),
             signals,
-            followers=_followers(config) if stays else (),
-            patience=seconds(config.init.deadline) / 2,
-            grace=max(
-                GRACE, _REQUESTS * seconds(config.vault.request_timeout) if config.vault else 0
-            ),
+            _followers(config) if stays else (),
         )
         stack.callback(worker.close)
         if stays:
@@ -79,6 +75,15 @@ def _vault(config: Config, signals: Signals) -> VaultConnection | None:
     )
 
 
+def _tempo(config: Config) -> Tempo:
+    requests = _REQUESTS * seconds(config.vault.request_timeout) if config.vault else 0.0
+    return Tempo(
+        Schedule(seconds(config.refresh.interval), random.random),
+        patience=seconds(config.init.deadline) / 2,
+        grace=max(GRACE, requests),
+    )
+
+
 def _assignment(
     bundle: BundleConfig, config: Config, vault: VaultConnection | None, *, stays: bool
 ) -> Assignment:
@@ -97,6 +102,7 @@ def _assignment(
         # Whom `init` publishes for has not started yet.
         reader=_reader(config) if stays else Reader(),
         fallback=fallback or None,
+        watched=stays and bool(bundle.source.files),
     )
 
 

@@ -35,21 +35,21 @@ def load(path: str | None, environ: Mapping[str, str]) -> Config:
     faults.extend(_apply_bundle(document, given))
     _apply_rest(document, given, environ)
     origins = {_dotted(setting.path): setting.variable for setting in given}
-    if not faults:
-        try:
-            config = msgspec.convert(document, Config)
-        except msgspec.ValidationError:
-            from certagent.config.faults import structural_faults  # noqa: PLC0415 - only when needed
+    try:
+        config = msgspec.convert(document, Config)
+    except msgspec.ValidationError:
+        from certagent.config.faults import structural_faults  # noqa: PLC0415 - only when needed
 
-            faults.extend(structural_faults(document, Config))
-            config = _what_can_be_read(document)
-        faults.extend(_semantic_faults(config, environ))
-        if not faults:
-            return config
+        faults.extend(structural_faults(document, Config))
+        config = _what_can_be_read(document)
+    faults.extend(_semantic_faults(config, environ))
+    if not faults:
+        return config
     where = f"The configuration {path} is wrong" if path else "The configuration is wrong"
     raise ConfigurationError(
         f"{where} ({len(faults)} fault{'s' if len(faults) > 1 else ''}):",
         tuple(_with_origin(fault, origins) for fault in faults),
+        log_format=config.log.format,
     )
 
 
@@ -165,6 +165,7 @@ def _apply_bundle(document: dict[str, Any], given: Mapping[Any, str]) -> Iterato
                 bundle["source"] = parse_source(value)
             except ValueError as error:
                 yield f"{setting.variable}: {error}"
+                bundle["source"] = {"files": {"directory": "/"}}  # one fault is told once
         else:
             bundle["output"] = {**(bundle.get("output") or {}), "directory": value}
 
@@ -213,7 +214,7 @@ def _apply_rest(
 def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
     """Yield what types cannot say."""
     names = [bundle.name for bundle in config.bundles]
-    directories = [str(Path(bundle.output.directory).absolute()) for bundle in config.bundles]
+    directories = [os.path.normpath(bundle.output.directory) for bundle in config.bundles]
     for index, bundle in enumerate(config.bundles):
         at = f"bundles[{index}]"
         if bundle.name in names[:index]:

@@ -224,7 +224,7 @@ def test_a_start_without_its_store_falls_back_and_leaves_that_as_soon_as_it_answ
     token = mesh.token
     with running("--config", config, **{**environ, "VAULT_TOKEN": "not-yet-good"}) as agent:
         agent.until(lambda: agent.logged("the fallback is published"))
-        assert mesh.state() == (old.fingerprint, old.root.fingerprint)
+        agent.until(lambda: mesh.state() == (old.fingerprint, old.root.fingerprint))
         agent.stop()
     renewed = old.root.intermediate()
     mesh.push(renewed)

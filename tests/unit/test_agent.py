@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from certagent.agent import Agent, Interrupted
+from certagent.agent import Agent, Interrupted, Tempo
 from certagent.errors import ConfigurationError, OutputError, SourceUnavailable
 from certagent.keeper import Assignment
 from certagent.runtime.schedule import Schedule
@@ -40,8 +40,8 @@ class Clockwork:
 
 
 def agent(*assignments, clockwork, interval=30.0, connections=None):
-    schedule = Schedule(interval, random.Random(1).random)
-    return Agent(assignments, connections or {}, schedule, clockwork)
+    tempo = Tempo(Schedule(interval, random.Random(1).random))
+    return Agent(assignments, connections or {}, tempo, clockwork)
 
 
 @pytest.fixture
@@ -125,11 +125,26 @@ class TestRun:
         (pause,) = clockwork.pauses
         assert 27 <= pause <= 33
 
-    @pytest.mark.parametrize("wake", [Wake.RELOAD, Wake.CHANGED])
-    def test_a_wake_up_polls_at_once(self, good, wake):
-        agent(good, clockwork=Clockwork(wake)).run()
+    def test_a_reload_polls_at_once(self, good):
+        agent(good, clockwork=Clockwork(Wake.RELOAD)).run()
 
         assert good.source.reads == 2
+
+    def test_a_change_polls_what_is_watched_and_nothing_else(self, good, raw):
+        source = MemorySource("file:watched")
+        source.push(raw)
+        watched = Assignment("watched", source, MemorySink(), watched=True)
+        waits = []
+
+        def change():
+            waits.append(source.reads)
+
+        clockwork = Clockwork(*[Wake.CHANGED] * 3, between=change)
+        agent(good, watched, clockwork=clockwork).run()
+
+        assert good.source.reads == 1
+        assert waits[-1] == 1, "a directory that changes without end is read once a second"
+        assert clockwork.pauses[-1] <= 1
 
     def test_a_wait_that_ends_early_polls_nothing(self, good):
         agent(good, clockwork=Clockwork(Wake.TIMEOUT)).run()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +106,41 @@ class TestMain:
 
         assert done.returncode == 141
         assert done.stderr == b""
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+    def test_output_that_cannot_be_written_is_73(self):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [*COMMAND, "schema"],
+                env=environment({}),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+
+        assert done.returncode == 73
+        assert "No space left" in done.stderr
+
+    @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
+    def test_streams_that_are_closed_fail_nothing(self, certs, tmp_path, closed):
+        command = " ".join([*COMMAND, "init", closed])
+        environ = {"CERTAGENT_SOURCE": f"file:{certs}", "ROOT_CA_DIR": tmp_path / "out"}
+        done = subprocess.run(
+            ["sh", "-c", command], env=environment(environ), timeout=30, check=False
+        )
+
+        assert done.returncode == 0
+        assert (tmp_path / "out" / "ca-key.pem").exists()
+
+    def test_with_json_in_the_file_its_own_faults_are_json(self, tmp_path):
+        (tmp_path / "certagent.yaml").write_text("log: {format: json}\nrefresh: {interval: 3}\n")
+
+        done = certagent("run", "--config", tmp_path / "certagent.yaml")
+
+        assert done.code == 78
+        assert done.log[0]["code"] == 78
 
     def test_it_runs_as_a_module_too(self):
         done = subprocess.run(
