@@ -265,6 +265,9 @@ def random_pushes(
     d, slack = policy.distribute // TICK, world.slack
     gaps = (1, d, 2 * d, 2 * d - slack, 3 * d, d - slack, slack, world.spread + 1)
     history = [Push(-8 * d, frozenset("A"), frozenset("A"))]
+    if expiring and rng.random() < 0.2:
+        # A CA that is adopted near its end (C27).
+        history = [Push(-d // 2, *history[0][1:3], not_after=rng.randint(1, d // 2))]
     now = 0
     for _ in range(count):
         push = Push(now, *_random_roots(rng, history))
