@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from certagent.errors import CertagentError, MaterialRefused, OutputError, SecretNotFound
 from certagent.material.bundle import KeyCertBundle, refusal
 from certagent.material.finding import Severity
-from certagent.material.history import HistoricRevision, Policy, reaches_back
+from certagent.material.history import HistoricRevision, Policy
 from certagent.material.raw import CA_FILES, RawBundle
 from certagent.material.rotation import plan
+from certagent.material.timeline import reaches_back
 from certagent.material.verification import expiries, findings, verify
 from certagent.runtime.logs import fields
 from certagent.runtime.status import BundleStatus

@@ -45,16 +45,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic
 
-from certagent.material import history as past
-from certagent.material.history import (
-    NEVER,
-    HistoricRevision,
-    Moment,
-    Policy,
-    RootT,
-    Stretch,
-    Windows,
-)
+from certagent.material import reasons
+from certagent.material.history import HistoricRevision, Policy, RootT
+from certagent.material.timeline import NEVER, Moment, Stretch, Timeline, Windows, moment, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -102,44 +95,24 @@ class _Candidate(Generic[RootT]):
     ready: Moment
 
 
-@dataclass(frozen=True, slots=True)
-class _Outlook(Generic[RootT]):
-    """A history as seen at `now`, after rules 1 and 2 (`history.stretches`)."""
-
-    stretches: Sequence[Stretch[RootT]]
-    coming: Sequence[Moment]
-    now: Moment
-    windows: Windows
-
-    @property
-    def good(self) -> list[Stretch[RootT]]:
-        return [each for each in self.stretches if each.good]
-
-    @property
-    def recent(self) -> list[Stretch[RootT]]:
-        """The good ones that were in force at some moment of the last d."""
-        return [each for each in self.good if each.until >= self.now - self.windows.distribute]
-
-
 def plan(history: Sequence[HistoricRevision[RootT]], now: datetime, policy: Policy) -> Plan[RootT]:
     """Return what to publish at `now` (aware); `history` is in version order, oldest first.
 
     Never raises. Reading a store newest first may stop where `reaches_back` says so.
     """
-    windows, at = Windows.of(policy), past.moment(now)
-    view = _Outlook(*past.stretches(history, at, windows), at, windows)
+    windows, at = Windows.of(policy), moment(now)
+    view = Timeline.of(history, at, windows)
     if not view.good:
-        changes_at = past.time_of(min(view.coming, default=NEVER))
-        return Plan(None, frozenset(), Phase.HOLD, _why_nothing(view), changes_at)
-    kept = _kept(view)
-    newest = view.good[-1]
-    roots = newest.roots.union(*(each.anchors for each in kept))
+        changes_at = time_of(min(view.coming, default=NEVER))
+        return Plan(None, frozenset(), Phase.HOLD, reasons.nothing(view), changes_at)
+    newest, kept = view.good[-1], view.kept
+    roots = _roots(view)
     candidates = _candidates(view)
-    changes_at = past.time_of(_next_edge(view, candidates))
+    changes_at = time_of(_next_edge(view, candidates))
     revisions = tuple(each.revision for each in kept)
     chosen = _signer(candidates, view)
     if chosen is None:
-        return Plan(None, roots, Phase.HOLD, _why_nothing(view), changes_at, revisions)
+        return Plan(None, roots, Phase.HOLD, reasons.nothing(view), changes_at, revisions)
     roots |= chosen.stretch.anchors
     ready = next((each.ready for each in candidates if each.stretch is newest), NEVER)
     phase = _phase(chosen, ready, roots, view)
@@ -147,7 +120,7 @@ def plan(history: Sequence[HistoricRevision[RootT]], now: datetime, policy: Poli
     return Plan(chosen.stretch.revision, roots, phase, why, changes_at, revisions)
 
 
-def timeline(
+def forecast(
     history: Sequence[HistoricRevision[RootT]], now: datetime, policy: Policy, steps: int = 64
 ) -> Iterator[tuple[datetime, Plan[RootT]]]:
     """Yield what is published from `now` on, and each later change with its time, if nobody pushes.
@@ -170,43 +143,56 @@ def timeline(
 # Rule 3: roots
 
 
-def _kept(view: _Outlook[RootT]) -> list[Stretch[RootT]]:
-    """Return those whose anchors must stay: each until d + r after it was superseded.
+def _roots(view: Timeline[RootT]) -> frozenset[RootT]:
+    """Return what the newest lists, and the anchors of each until d + r after it was superseded.
 
-    It may sign for d after it was superseded (until the next is ready), and what it signed last
-    lives for r (C2, C4, C5, C24). Counted from when the next comes *into force* (C7), also where
-    the next has the same roots (C3). The roots that nobody signed under are not kept: removing
-    such a one is safe at once. A tombstone keeps nothing: trust in what was destroyed ends (C14).
+    It may sign for d after that (until the next is ready), and what it signed last lives for r (C2,
+    C4, C5, C24). Counted from when the next comes *into force* (C7), also where the next has the
+    same roots (C3). A root that nobody signed under is not kept: it is safe to remove it at once. A
+    tombstone keeps nothing: who destroys a version ends the trust in it (C14).
     """
-    return [each for each in view.good if view.now < each.until + view.windows.keep]
+    return view.good[-1].roots.union(*(each.anchors for each in view.kept))
 
 
 # Rule 4: signer
 
 
-def _published_since(anchors: frozenset[RootT], view: _Outlook[RootT]) -> Moment:
+def _published_since(anchors: frozenset[RootT], view: Timeline[RootT]) -> Moment:
     """Return since when one of the anchors has been in the published roots without a gap.
 
     Readiness belongs to the root, not to the revision (C3): a new intermediate under a known root
-    signs at once. A stretch of the past has the root when its revision lists it, or when it was
-    kept there for an older one (rule 3) until the end of the stretch; `surely`, because an agent
-    whose clock is ahead has dropped it already (C19). NEVER, where it is not published now.
+    signs at once. NEVER, where it is not published now.
     """
     since = NEVER
     for index in reversed(range(len(view.stretches))):
         stretch = view.stretches[index]
-        end = min(stretch.until, view.now)
-        kept = any(
-            older.anchors & anchors and older.until + view.windows.surely >= end
-            for older in view.stretches[:index]
-        )
-        if not (kept or stretch.roots & anchors):
+        signed_under = stretch.anchors & anchors or _still_kept(anchors, index, view)
+        if not (signed_under or stretch.roots & anchors):
             break
+        if not signed_under:
+            # Listed alone, a root was away while a later version stood that was withdrawn (C28).
+            gaps = [
+                end for start, end in view.gaps if start < stretch.until and end > stretch.since
+            ]
+            if gaps:
+                return min(since, max(gaps))
         since = stretch.since
     return since
 
 
-def _candidates(view: _Outlook[RootT]) -> list[_Candidate[RootT]]:
+def _still_kept(anchors: frozenset[RootT], index: int, view: Timeline[RootT]) -> bool:
+    """Whether one of the anchors was kept for an older revision until the end of the stretch.
+
+    `surely`: an agent whose clock is ahead has dropped it already (C19).
+    """
+    end = min(view.stretches[index].until, view.now)
+    return any(
+        older.anchors & anchors and older.until + view.windows.surely >= end
+        for older in view.stretches[:index]
+    )
+
+
+def _candidates(view: Timeline[RootT]) -> list[_Candidate[RootT]]:
     """Return who may sign: in force within the last d, and neither too young nor expired.
 
     Who was superseded longer ago does not come back, whatever expires or is withdrawn since: his
@@ -221,7 +207,7 @@ def _candidates(view: _Outlook[RootT]) -> list[_Candidate[RootT]]:
 
 
 def _signer(
-    candidates: Sequence[_Candidate[RootT]], view: _Outlook[RootT]
+    candidates: Sequence[_Candidate[RootT]], view: Timeline[RootT]
 ) -> _Candidate[RootT] | None:
     """Return the newest whose root everybody has known for d (C1, C3 to C7).
 
@@ -241,7 +227,7 @@ def _signer(
 # Rule 5: when to look again, and what to call it
 
 
-def _next_edge(view: _Outlook[RootT], candidates: Sequence[_Candidate[RootT]]) -> Moment:
+def _next_edge(view: Timeline[RootT], candidates: Sequence[_Candidate[RootT]]) -> Moment:
     """Return the first moment after `now` at which any of the rules may say something else."""
     windows = view.windows
     edges = (
@@ -257,7 +243,7 @@ def _next_edge(view: _Outlook[RootT], candidates: Sequence[_Candidate[RootT]]) -
 
 
 def _phase(
-    chosen: _Candidate[RootT], newest_ready: Moment, roots: frozenset[RootT], view: _Outlook[RootT]
+    chosen: _Candidate[RootT], newest_ready: Moment, roots: frozenset[RootT], view: Timeline[RootT]
 ) -> Phase:
     newest = view.good[-1]
     if chosen.ready > view.now:
@@ -267,61 +253,11 @@ def _phase(
     return Phase.SWITCH if roots != newest.roots else Phase.SETTLED
 
 
-# The sentence for the log
-
-
 def _why(
-    phase: Phase, chosen: _Candidate[RootT], newest_ready: Moment, view: _Outlook[RootT]
+    phase: Phase, chosen: _Candidate[RootT], newest_ready: Moment, view: Timeline[RootT]
 ) -> str:
-    """Say who signs and why, for somebody who reads it at night."""
-    newest = view.good[-1]
-    name = f"version {chosen.stretch.revision.version}"
-    published = f"its root has been published for {_span(view.windows.distribute)}"
     if phase is Phase.EARLY:
-        until = _at("until", chosen.ready)
-        return f"{name} signs before {published}{until}, because no other version can"
-    if chosen.stretch is not newest:
-        if view.now < newest_ready < NEVER:
-            start = f"version {newest.revision.version} signs{_at('from', newest_ready)}"
-            return f"{start}, when {published}; until then {name}"
-        return f"{name} signs, because {_ailment(newest, view)}"
-    if phase is Phase.SETTLED:
-        return f"{name} signs, and its roots alone are published"
-    older = [each for each in _kept(view) if each.anchors - newest.roots]
-    last = max((each.until for each in older), default=NEVER) + view.windows.keep
-    versions = " and ".join(each.revision.version for each in older)
-    return f"{name} signs; the roots of version {versions} stay{_at('until', last)}"
-
-
-def _why_nothing(view: _Outlook[RootT]) -> str:
-    """Say why nothing may be published."""
-    if view.stretches:
-        return _ailment(view.stretches[-1], view)
-    return f"no version is good and in force{_at('before', min(view.coming, default=NEVER))}"
-
-
-def _ailment(stretch: Stretch[RootT], view: _Outlook[RootT]) -> str:
-    """Say why a revision cannot sign."""
-    revision = stretch.revision
-    name = f"version {revision.version}"
-    if not stretch.good:
-        return f"{name} was {revision.withdrawn}"
-    if stretch.valid_from > view.now:
-        return f"{name} is not valid before {revision.not_before:%FT%TZ}"
-    if not stretch.anchors & stretch.roots:
-        return f"{name} does not list the root that it signs under"
-    expires = "expires" if view.now < stretch.expires else "expired"
-    return f"{name} {expires} at {revision.not_after:%FT%TZ}"
-
-
-def _at(preposition: str, when: Moment) -> str:
-    time = past.time_of(when)
-    return f" {preposition} {time:%FT%TZ}" if time else ""
-
-
-def _span(span: int) -> str:
-    seconds = span / 1_000_000
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds % length == 0:
-            return f"{seconds // length:g} {unit}"
-    return f"{seconds:g} s"
+        return reasons.early(chosen.stretch, chosen.ready, view)
+    if chosen.stretch is not view.good[-1]:
+        return reasons.not_the_newest(chosen.stretch, newest_ready, view)
+    return reasons.switched(view) if phase is Phase.SWITCH else reasons.settled(view)

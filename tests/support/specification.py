@@ -1,8 +1,8 @@
 """The specification of `certagent.material.rotation.plan`, in the fewest words: a test oracle.
 
 It was written down before the module, and shares no line with it: integers instead of times, sets
-instead of types. The two places that begin with a comment `C…` are corrections that the simulation
-asked for; each has its test among the counterexamples.
+instead of types. The three places with a comment `C…` are corrections that simulation asked
+for; each has its test among the counterexamples.
 """
 
 from __future__ import annotations
@@ -39,18 +39,16 @@ class Out(NamedTuple):
     phase: str
 
 
-def plan(history: list[Rev], now: int, p: Windows) -> Out:
+def plan(history: list[Rev], now: int, p: Windows) -> Out:  # noqa: C901 - kept in one piece
     d, keep, surely = p.d, p.d + p.r, p.d + p.r - p.slack
     h = [(i, x, max(x.T, x.nb)) for i, x in enumerate(history)]
     gone = [
         min(inf if x.gone is None else x.gone, h[i + 1][2] if i + 1 < len(h) else inf)
         for i, x, _ in h
     ]
-    h = [
-        (i, x, t)
-        for (i, x, t), g in zip(h, gone, strict=True)
-        if not (x.tomb and g <= t + d - p.slack)
-    ]
+    traceless = [x.tomb and g <= t + d - p.slack for (_, x, t), g in zip(h, gone, strict=True)]
+    holes = [(h[i][2], g) for i, g in enumerate(gone) if traceless[i]]
+    h = [e for e, without in zip(h, traceless, strict=True) if not without]
     lives = [not x.tomb and x.na - p.margin > t + d + p.slack for _, x, t in h]
     # C27: what lives long enough drops those after it which do not, never those before it.
     h = [e for i, e in enumerate(h) if e[1].tomb or lives[i] or not any(lives[:i])]
@@ -74,10 +72,16 @@ def plan(history: list[Rev], now: int, p: Windows) -> Out:
     def known_since(a):
         since = inf
         for j in reversed(range(len(h))):
-            if h[j].roots & a or any(
+            if h[j].anchors & a or any(
                 h[k].anchors & a and end[k] + surely >= min(end[j], now) for k in good if k < j
             ):
                 since = begin[j]
+            elif h[j].roots & a:
+                # C28: what was withdrawn without a trace had dropped what was only listed.
+                hole = max((g for t, g in holes if t < end[j] and g > begin[j]), default=-inf)
+                since = min(since, max(begin[j], hole))
+                if hole > -inf:
+                    break
             else:
                 break
         return since
