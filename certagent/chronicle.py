@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from certagent.errors import MaterialRefused
 from certagent.material.bundle import KeyCertBundle
 from certagent.material.finding import Finding, Severity
-from certagent.material.history import HistoricRevision, Policy, reaches_back
+from certagent.material.history import HistoricRevision, Policy
+from certagent.material.timeline import reaches_back
 from certagent.material.verification import verify
 
 if TYPE_CHECKING:
