@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from certagent.material.roots import in_order
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from certagent.material.bundle import KeyCertBundle
     from certagent.material.certificates import Certificate
     from certagent.material.finding import Finding
+    from certagent.material.rotation import Plan
 
 
 def days_left(not_after: datetime, now: datetime) -> str:
@@ -89,3 +92,29 @@ def bundle_object(bundle: KeyCertBundle) -> dict[str, Any]:
         "rootSet": bundle.root_set,
         "crls": len(bundle.crls),
     }
+
+
+def short(roots: Iterable[Certificate]) -> str:
+    """Return roots as they fit a line: the first digits of each SHA-256, the oldest root first."""
+    return " ".join(root.fingerprint[:8] for root in in_order(roots)) or "none"
+
+
+def phase_lines(phases: Iterable[tuple[datetime, Plan[Certificate]]]) -> Iterator[str]:
+    """Yield a plan and its changes to come, one a line: when, phase, who signs, roots, and why."""
+    for when, step in phases:
+        signer = f"signer version {step.signer.version}" if step.signer else "no signer"
+        yield f"{when:%FT%TZ}  {step.phase:10}  {signer}  roots {short(step.roots)}  {step.why}"
+
+
+def phase_objects(phases: Iterable[tuple[datetime, Plan[Certificate]]]) -> list[dict[str, Any]]:
+    """Return a plan and its changes to come for a program."""
+    return [
+        {
+            "at": f"{when:%FT%TZ}",
+            "phase": step.phase.value,
+            "signer": step.signer.version if step.signer else None,
+            "roots": [root.fingerprint for root in in_order(step.roots)],
+            "why": step.why,
+        }
+        for when, step in phases
+    ]
