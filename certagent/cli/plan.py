@@ -1,4 +1,4 @@
-"""`certagent plan`: the timeline of phases that the present history leads to; nothing is written."""
+"""`certagent plan`: the phases that the present history leads to; nothing is written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from certagent.chronicle import Chronicle
 from certagent.cli.options import add_configuration, add_format
-from certagent.cli.show import finding_object, phase_lines, phase_objects, short
+from certagent.cli.show import finding_object, phase_lines, phase_objects, short, windows
 from certagent.cli.stores import readable
 from certagent.material.rotation import forecast
 
@@ -96,7 +96,7 @@ def _lines(outlook: _Outlook) -> list[str]:
     lines += [f"  {_entry(each)}" for each in outlook.entries]
     if outlook.is_cut:
         lines.append("  older versions are missing: what they signed is not known")
-    lines.append("  phases, if nobody pushes:")
+    lines.append(f"  phases, if nobody pushes ({windows(outlook.place.policy)}):")
     return [*lines, *(f"    {line}" for line in phase_lines(outlook.phases))]
 
 

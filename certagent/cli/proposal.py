@@ -67,17 +67,20 @@ class Proposal:
 
     def phases(self) -> list[Step]:
         """Return what the agents will publish, with the times, if nobody pushes after this."""
-        return list(forecast([*self.history, self.new], self.now, self.policy))
+        history = self.history if self.is_identical else [*self.history, self.new]
+        return list(forecast(history, self.now, self.policy))
 
     def findings(self, *, force: bool, rollback: bool) -> tuple[Finding, ...]:
         """Return what speaks against it, errors first.
 
         `force` and `rollback` make warnings of the errors that an operator may overrule.
         """
+        if self.is_identical:
+            return self.notes
         found = list(self.notes)
         found += _overruled(_older(self), rollback)
-        found += _overruled((*_dropped(self), *_forgotten(self)), force)
-        found += [*_short_lived(self), *_on_the_way(self), *_early(self), *_memory(self)]
+        found += _overruled((*_dropped(self), *_forgotten(self), *_on_the_way(self)), force)
+        found += [*_short_lived(self), *_early(self), *_memory(self)]
         return tuple(sorted(dict.fromkeys(found), key=lambda each: each.severity != "error"))
 
 
@@ -105,9 +108,11 @@ def _older(it: Proposal) -> Iterator[Finding]:
     newest = it.newest_good
     if newest is None or newest.bundle is None or it.new.bundle is None:
         return
+    if _same(newest, it.new):
+        return
     known = next((each for each in it.history if _same(each, it.new)), None)
     ours, theirs = it.new.bundle.bundle.certificate, newest.bundle.bundle.certificate
-    if known is not None and known is not newest:
+    if known is not None:
         what = f"This is the set of version {known.version} again; the newest is {newest.version}."
     elif ours.not_before < theirs.not_before:
         what = (
@@ -192,12 +197,9 @@ def _short_lived(it: Proposal) -> Iterator[Finding]:
 
 def _on_the_way(it: Proposal) -> Iterator[Finding]:
     """Judge each set that the change passes through: joined roots and lists must work too (C22)."""
-    judged = (
-        set(verdict(it.new.bundle.bundle, max(it.now, it.new.not_before)))
-        if it.new.bundle
-        else set()
-    )
-    told = {finding.code for finding in judged}
+    assert it.new.bundle is not None  # noqa: S101 - a proposal is of a good set
+    own = verdict(it.new.bundle.bundle, max(it.now, it.new.not_before))
+    told = {finding.code for finding in own}
     for when, step in it.phases():
         bundle = joined(step)
         if bundle is None or step.phase is Phase.SETTLED:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from certagent.chronicle import judge
 from certagent.cli.options import add_configuration, add_format
-from certagent.cli.show import short
+from certagent.cli.show import short, windows
 from certagent.cli.stores import add_source, writable
 from certagent.errors import MaterialRefused
 from certagent.material.history import HistoricRevision
@@ -74,21 +74,39 @@ def run(arguments: argparse.Namespace) -> int:
     """Show what can go and what stays, and destroy what can where that was asked for."""
     now = datetime.now(UTC)
     with writable(arguments) as place:
-        if place.source.engine == 1:
-            return _show(arguments, (), now, "KV v1 keeps no older versions: nothing to destroy")
-        entries = _entries(place, now)
+        entries = [] if place.source.engine == 1 else _entries(place, now)
         every = fates(entries, now, place.policy)
-        free = [int(each.version) for each in every if each.is_free(now)]
-        waiting = [each for each in every if each.free_at is not None and not each.is_free(now)]
-        if not free:
-            if waiting and arguments.yes:
-                raise _still_needed(place, waiting)
-            return _show(arguments, every, now, "no version can be destroyed now")
-        if not arguments.yes:
-            return _show(arguments, every, now, "nothing was destroyed (give --yes)")
-        place.source.destroy(free)
-        told = ", ".join(map(str, sorted(free)))
-        return _show(arguments, every, now, f"destroyed the material of version {told}", done=True)
+        free = [each for each in every if each.is_free(now)]
+        waiting = [each for each in every if each.free_at is not None and each not in free]
+        outcome, acts = _outcome(place, free), bool(free and arguments.yes)
+        if waiting and arguments.yes and not free:
+            raise _still_needed(place, waiting)
+        if acts:
+            place.source.destroy([int(each.version) for each in free])
+        elif free:
+            outcome = f"nothing was destroyed; with --yes: {outcome}"
+    if arguments.format == "json":
+        document = {
+            "source": arguments.source,
+            "versions": [_object(each, now) for each in every],
+            "destroyed": [each.version for each in free] if acts else [],
+            "outcome": outcome,
+        }
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        lines = [f"{arguments.source}: what is superseded ({windows(place.policy)})"]
+        lines += [f"  version {each.version}: {_sentence(each, now)}" for each in every]
+        sys.stdout.write("\n".join([*lines, f"{arguments.source}: {outcome}."]) + "\n")
+    return 0
+
+
+def _outcome(place: WritablePlace, free: Sequence[Fate]) -> str:
+    if place.source.engine == 1:
+        return "KV v1 keeps no older versions: there is nothing to destroy"
+    if not free:
+        return "no version can be destroyed now"
+    versions = ", ".join(sorted((each.version for each in free), key=int))
+    return f"the material of version {versions} is destroyed"
 
 
 def fates(entries: Sequence[Judged], now: datetime, policy: Policy) -> list[Fate]:
@@ -156,29 +174,12 @@ def _still_needed(place: WritablePlace, waiting: Sequence[Fate]) -> MaterialRefu
     )
 
 
-def _show(
-    arguments: argparse.Namespace,
-    every: Sequence[Fate],
-    now: datetime,
-    outcome: str,
-    *,
-    done: bool = False,
-) -> int:
-    if arguments.format == "json":
-        versions = [_object(each, now) for each in every]
-        document = {"source": arguments.source, "outcome": outcome, "destroyed": done}
-        sys.stdout.write(json.dumps(document | {"versions": versions}, indent=2) + "\n")
-    else:
-        lines = [f"  version {each.version}: {_sentence(each, now)}" for each in every]
-        sys.stdout.write("\n".join([*lines, f"{arguments.source}: {outcome}."]) + "\n")
-    return 0
-
-
 def _sentence(fate: Fate, now: datetime) -> str:
     if fate.is_free(now):
         return f"superseded, and not needed since {fate.free_at:%FT%TZ}"
-    until = f"kept until {fate.free_at:%FT%TZ}" if fate.free_at else "kept"
-    return f"{until}: {fate.harm or 'nothing newer is good for longer than the windows'}"
+    if fate.free_at is None:
+        return f"kept: {fate.harm or 'no newer version is good'}"
+    return f"kept until {fate.free_at:%FT%TZ}: {fate.harm or 'a change of roots counts on it'}"
 
 
 def _object(fate: Fate, now: datetime) -> dict[str, Any]:

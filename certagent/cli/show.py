@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from certagent.material.bundle import KeyCertBundle
     from certagent.material.certificates import Certificate
     from certagent.material.finding import Finding
+    from certagent.material.history import Policy
     from certagent.material.rotation import Plan
 
 
@@ -97,6 +98,23 @@ def bundle_object(bundle: KeyCertBundle) -> dict[str, Any]:
 def short(roots: Iterable[Certificate]) -> str:
     """Return roots as they fit a line: the first digits of each SHA-256, the oldest root first."""
     return " ".join(root.fingerprint[:8] for root in in_order(roots)) or "none"
+
+
+def windows(policy: Policy) -> str:
+    """Return what a timeline was reckoned with: the agents must be configured alike."""
+    if policy.immediate:
+        return "strategy immediate"
+    named = (("distribute", policy.distribute), ("retire", policy.retire), ("slack", policy.slack))
+    return ", ".join(f"{name} {_length(span)}" for name, span in named)
+
+
+def _length(span: timedelta) -> str:
+    seconds = span.total_seconds()
+    unit, size = next((each for each in _UNITS if seconds % each[1] == 0), ("s", 1))
+    return f"{seconds / size:g}{unit}"
+
+
+_UNITS = (("h", 3600), ("m", 60))
 
 
 def phase_lines(phases: Iterable[tuple[datetime, Plan[Certificate]]]) -> Iterator[str]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from certagent.sources.vault.connection import VaultConnection
     from certagent.sources.vault.writing import VaultKVStore
 
+_LOGIN = "An operator logs in with VAULT_TOKEN at VAULT_ADDR, or as the configuration says."
 _NOWHERE = "/"  # an output that is never opened
 
 
@@ -85,10 +86,9 @@ def writable(arguments: argparse.Namespace) -> Iterator[WritablePlace]:
 @contextmanager
 def readable(arguments: argparse.Namespace) -> Iterator[list[Place]]:
     """Open SOURCE, or without one every source of the configuration."""
+    wanted = _parsed(arguments.source) if arguments.source else None
     config = _config(arguments.config, arguments.source)
-    bundles = list(config.bundles)
-    if arguments.source:
-        bundles = [_bundle(config, _parsed(arguments.source))]
+    bundles = [_bundle(config, wanted)] if wanted else list(config.bundles)
     if not any(bundle.source.vault_kv for bundle in bundles):
         yield [_place(bundle, config, None) for bundle in bundles]
         return
@@ -133,7 +133,11 @@ def _config(path: str | None, source: str | None) -> Config:
         environ["CERTAGENT_SOURCE"] = source
     if not path:
         environ.setdefault("ROOT_CA_DIR", _NOWHERE)
-    config = load(path, environ)
+    try:
+        config = load(path, environ)
+    except ConfigurationError as error:
+        error.hint = error.hint or _LOGIN
+        raise
     if config.vault and environ.get("VAULT_TOKEN"):
         vault = msgspec.structs.replace(config.vault, auth=TokenAuth())
         config = msgspec.structs.replace(config, vault=vault)
@@ -159,7 +163,8 @@ def _connected(config: Config) -> Iterator[VaultConnection]:
 
     if not config.vault:
         raise ConfigurationError(
-            "The configuration names no Vault.", hint="Set VAULT_ADDR, or vault.address."
+            "The configuration names no Vault.",
+            hint="Give vault.address in the file; or leave --config out, and set VAULT_ADDR.",
         )
     connection = VaultConnection(
         config.vault, environment_token=os.environ.get("VAULT_TOKEN", ""), conceal=conceal
