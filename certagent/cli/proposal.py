@@ -196,13 +196,13 @@ def _short_lived(it: Proposal) -> Iterator[Finding]:
 
 
 def _on_the_way(it: Proposal) -> Iterator[Finding]:
-    """Judge each set that the change passes through: joined roots and lists must work too (C22)."""
+    """Judge each set that the agents will make of it: joined roots and lists must work (C22)."""
     assert it.new.bundle is not None  # noqa: S101 - a proposal is of a good set
     own = verdict(it.new.bundle.bundle, max(it.now, it.new.not_before))
     told = {finding.code for finding in own}
     for when, step in it.phases():
         bundle = joined(step)
-        if bundle is None or step.phase is Phase.SETTLED:
+        if bundle is None:
             continue
         for finding in verdict(bundle, max(it.now, bundle.not_before)):
             if finding.code in told:
@@ -228,7 +228,12 @@ def _memory(it: Proposal) -> Iterator[Finding]:
         message = (
             "KV v1 keeps no history: a pod that starts during a change of roots cannot stage it."
         )
-        yield _warning("no-history", "secret", message, "Use KV v2, or stage roots by hand.")
+        yield _warning(
+            "no-history",
+            "secret",
+            message,
+            "Use KV v2; or stage by hand, and let no two pipelines push at once.",
+        )
         return
     if it.is_cut:
         message = "Versions of the last windows are missing: what they signed is not known."

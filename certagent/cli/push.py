@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from certagent.cli.options import add_configuration, add_format
 from certagent.cli.proposal import Proposal
 from certagent.cli.show import finding_lines, finding_object
 from certagent.cli.stores import add_source, writable
-from certagent.errors import MaterialRefused, OutputError, SecretNotFound
+from certagent.errors import MaterialRefused, OutputError, SecretNotFound, UsageError
 from certagent.material.bundle import KeyCertBundle
 from certagent.material.finding import Severity
 from certagent.runtime.logs import conceal
@@ -98,7 +99,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _material(origin: str) -> RawBundle:
-    return read_secret(sys.stdin.buffer) if origin == "-" else read_directory_parts(origin)
+    if origin != "-":
+        return read_directory_parts(origin)
+    if sys.stdin is None:
+        raise UsageError(
+            "Standard input is closed.",
+            hint="Pipe a Secret in: `kubectl get secret -n istio-system cacerts -o json | …`.",
+        )
+    return read_secret(sys.stdin.buffer)
 
 
 def _refused(arguments: argparse.Namespace, findings: tuple[Finding, ...]) -> int:
@@ -118,11 +126,8 @@ def _proposal(place: WritablePlace, before: Stored, judged: Judged, now: datetim
     """Read the history that the set would follow."""
     assert judged.revision  # noqa: S101 - a refused one is proposed to nobody
     chronicle = Chronicle(place.source, place.policy, place.pins)
-    try:
+    with suppress(SecretNotFound):  # the first set of a secret
         chronicle.read(now)
-    except SecretNotFound:
-        if before.version or before.fields:
-            raise
     if place.source.engine == 1:
         return Proposal(
             judged.revision,

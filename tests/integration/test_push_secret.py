@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 
 import pytest
 import yaml
 
 from tests.support.material import files, make_root, pem, private_key_pem
 from tests.support.operators import Secret
+from tests.support.process import COMMAND, environment
 
 A, B = make_root(subject="CN=Root A"), make_root(subject="CN=Root B")
 CA = A.intermediate("cluster1")
@@ -128,6 +130,21 @@ def test_anything_else_is_65_with_a_clear_message(secret, case):
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert not secret.exists()
+
+
+def test_a_closed_standard_input_is_64(secret):
+    shell = ["sh", "-c", 'exec "$@" <&-', "sh"]
+    done = subprocess.run(
+        [*shell, *COMMAND, "push", secret.source, "--from", "-"],
+        env=environment(secret.environ),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert done.returncode == 64
+    assert "Standard input is closed" in done.stderr
 
 
 def test_a_damaged_secret_is_never_quoted(secret):

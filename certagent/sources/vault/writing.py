@@ -56,11 +56,6 @@ class VaultKVStore(VaultKVSource):
         """The version of the key-value engine, 1 or 2; raises what `revisions` raises."""
         return self._version()
 
-    @property
-    def names(self) -> Mapping[str, str]:
-        """The field of the secret that holds each part."""
-        return self._names
-
     def read(self) -> Stored:
         """Return the secret as it is now; raises `AccessDenied` or `SourceUnavailable`.
 
@@ -143,9 +138,10 @@ class VaultKVStore(VaultKVSource):
         return Retention(most or DEFAULT_MAX_VERSIONS, age)
 
     def conflict(self, version: str) -> OutputError:
-        """Return the error for a push that another one overtook with this version."""
+        """Return the error for a push that another one overtook: this version is the newest."""
         return OutputError(
-            f"Somebody pushed version {version} of {self.name} meanwhile, so nothing was stored.",
+            f"Somebody changed {self.name} meanwhile: its newest version is {version} now. Nothing"
+            " was stored.",
             hint="Look at what it is (`certagent plan`), and push again if it is still meant.",
         )
 
