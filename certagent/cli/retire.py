@@ -169,7 +169,7 @@ def _still_needed(place: WritablePlace, waiting: Sequence[Fate]) -> MaterialRefu
         f"Every superseded version of {place.source.name} is still needed, version"
         f" {first.version} until {first.free_at:%FT%TZ}.",
         (),
-        hint="Nothing was destroyed. Where a key was stolen: push a new root, let the agents run with"
+        hint="Nothing was destroyed. If a key was stolen: push a new root, let the agents run with"
         "\nrotation.strategy immediate, and then `vault kv destroy` the version.",
     )
 
