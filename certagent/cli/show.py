@@ -5,13 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from certagent.material.roots import in_order
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from certagent.material.bundle import KeyCertBundle
     from certagent.material.certificates import Certificate
     from certagent.material.finding import Finding
+    from certagent.material.history import Policy
+    from certagent.material.rotation import Plan
 
 
 def days_left(not_after: datetime, now: datetime) -> str:
@@ -89,3 +93,46 @@ def bundle_object(bundle: KeyCertBundle) -> dict[str, Any]:
         "rootSet": bundle.root_set,
         "crls": len(bundle.crls),
     }
+
+
+def short(roots: Iterable[Certificate]) -> str:
+    """Return roots as they fit a line: the first digits of each SHA-256, the oldest root first."""
+    return " ".join(root.fingerprint[:8] for root in in_order(roots)) or "none"
+
+
+def windows(policy: Policy) -> str:
+    """Return what a timeline was reckoned with: the agents must be configured alike."""
+    if policy.immediate:
+        return "strategy immediate"
+    named = (("distribute", policy.distribute), ("retire", policy.retire), ("slack", policy.slack))
+    return ", ".join(f"{name} {_length(span)}" for name, span in named)
+
+
+def _length(span: timedelta) -> str:
+    seconds = span.total_seconds()
+    unit, size = next((each for each in _UNITS if seconds % each[1] == 0), ("s", 1))
+    return f"{seconds / size:g}{unit}"
+
+
+_UNITS = (("h", 3600), ("m", 60))
+
+
+def phase_lines(phases: Iterable[tuple[datetime, Plan[Certificate]]]) -> Iterator[str]:
+    """Yield a plan and its changes to come, one a line: when, phase, who signs, roots, and why."""
+    for when, step in phases:
+        signer = f"signer version {step.signer.version}" if step.signer else "no signer"
+        yield f"{when:%FT%TZ}  {step.phase:10}  {signer}  roots {short(step.roots)}  {step.why}"
+
+
+def phase_objects(phases: Iterable[tuple[datetime, Plan[Certificate]]]) -> list[dict[str, Any]]:
+    """Return a plan and its changes to come for a program."""
+    return [
+        {
+            "at": f"{when:%FT%TZ}",
+            "phase": step.phase.value,
+            "signer": step.signer.version if step.signer else None,
+            "roots": [root.fingerprint for root in in_order(step.roots)],
+            "why": step.why,
+        }
+        for when, step in phases
+    ]
