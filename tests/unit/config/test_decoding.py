@@ -210,6 +210,39 @@ class TestFaults:
     def test_an_address_must_be_https_without_extras(self, address):
         assert faults(None, {**ENVIRONMENT, "VAULT_ADDR": address})
 
+    @pytest.mark.parametrize(
+        "address",
+        [
+            "https://u:canary@x:port",
+            "https://u:a@canary://b@x:port",
+            "u:canary@x",
+            "u:canary@https://x",
+            "https://u:canary@x",
+        ],
+    )
+    def test_a_password_in_an_address_is_not_shown(self, address):
+        (fault,) = faults(None, {**ENVIRONMENT, "VAULT_ADDR": address})
+
+        assert "canary" not in fault
+
+    @pytest.mark.parametrize(
+        "auth",
+        [
+            r'{method: kubernetes, role: istiod, tokenFile: "a\0b"}',
+            r'{method: token, tokenFile: "a\0b"}',
+        ],
+    )
+    def test_a_nul_in_a_path_is_a_fault(self, write, auth):
+        path = write(
+            "bundles: [{name: a, source: {vaultKV: {mount: m, path: p}}, output: {directory: /x}}]"
+            f"\nvault: {{address: https://x, auth: {auth}}}\n"
+        )
+
+        (fault,) = faults(path, {})
+
+        assert fault.startswith("vault.auth.tokenFile: expected ")
+        assert "without NUL characters" in fault
+
     @pytest.mark.parametrize("host", ["127.0.0.1:8200", "localhost", "[::1]:8200", "127.9.9.9"])
     def test_plain_http_to_loopback_is_taken(self, host):
         assert load(None, {**ENVIRONMENT, "VAULT_ADDR": f"http://{host}"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import traceback
 from types import SimpleNamespace
 
@@ -17,7 +18,13 @@ from certagent.config.model import (
     VaultConfig,
 )
 from certagent.config.model import VaultKVSource as Config
-from certagent.errors import AccessDenied, CertagentError, SecretNotFound, SourceUnavailable
+from certagent.errors import (
+    AccessDenied,
+    CertagentError,
+    SecretNotFound,
+    SourceUnavailable,
+    Stopping,
+)
 from certagent.sources.vault import VaultConnection, VaultKVSource
 from tests.support.scripted import ScriptedServer, answer
 
@@ -121,6 +128,52 @@ class TestLease:
         with pytest.raises(SourceUnavailable):
             next(source.revisions())
 
+    @pytest.mark.parametrize(("header", "pause"), [({}, 60), ({"Retry_After": "120"}, 120)])
+    def test_a_renewal_that_failed_is_tried_again_when_the_server_wants_it(
+        self, vault, source, clock, header, pause
+    ):
+        next(source.revisions())
+        vault.login = answer(503, **header)
+        clock.now += LEASE * 2 / 3 + 1
+        next(source.revisions())
+        clock.now += pause - 1
+        next(source.revisions())
+        assert vault.logins == 2
+
+        clock.now += 2
+        next(source.revisions())
+
+        assert vault.logins == 3
+
+    def test_however_long_the_server_wants_a_login_that_has_ended_is_replaced(
+        self, vault, source, clock
+    ):
+        next(source.revisions())
+        vault.login = answer(429, Retry_After="86400")
+        clock.now += LEASE * 2 / 3 + 1
+        next(source.revisions())
+        vault.login = None
+        clock.now += LEASE / 3
+
+        next(source.revisions())
+
+        assert vault.asked[-1].headers["x-vault-token"] == "token-3"
+
+    def test_a_renewal_that_fails_is_told_once_until_one_succeeds(
+        self, vault, source, clock, caplog
+    ):
+        for _ in range(2):
+            vault.login = None
+            clock.now += LEASE * 2 / 3 + 1
+            next(source.revisions())
+            vault.login = answer(503)
+            clock.now += LEASE * 2 / 3 + 1
+            for _ in range(3):
+                next(source.revisions())
+                clock.now += 61
+
+        assert caplog.text.count("No new login") == 2
+
     def test_a_lease_of_zero_never_ends(self, vault, source, clock):
         auth = {"client_token": "root", "lease_duration": 0}
         vault.login = answer(200, {"auth": auth})
@@ -152,6 +205,177 @@ class TestLease:
         connection.close()
 
         assert connection.requests["unavailable"] == 1
+
+
+class TestLastingRefusal:
+    FORBIDDEN = answer(403, {"errors": ["permission denied"]})
+
+    def poll(self, source, clock, times, every=30):
+        for _ in range(times):
+            with pytest.raises(AccessDenied):
+                next(source.revisions())
+            clock.now += every
+
+    def test_it_makes_ever_fewer_logins_down_to_one_in_five_minutes(self, vault, source, clock):
+        vault.login = answer(200, {"auth": {"client_token": "t", "lease_duration": 0}})
+        next(source.revisions())
+        vault.read = self.FORBIDDEN
+        tokens = (f"t{n}" for n in range(1000))
+
+        def another(asked):
+            auth = {"client_token": next(tokens), "lease_duration": 0}
+            vault.login = answer(200, {"auth": auth})
+            return self.FORBIDDEN
+
+        vault.read = another
+        self.poll(source, clock, 40)
+        settled = vault.logins
+        assert settled < 12
+
+        self.poll(source, clock, 40)
+
+        assert vault.logins - settled == 4
+
+    def test_it_ends_with_the_first_login_that_helps(self, vault, source, clock):
+        next(source.revisions())
+        good, vault.read = vault.read, self.FORBIDDEN
+        self.poll(source, clock, 10)
+        vault.read = good
+        next(source.revisions())
+        logins = vault.logins
+        vault.read = lambda asked: (
+            good if asked.headers["x-vault-token"] == f"token-{logins + 1}" else self.FORBIDDEN
+        )
+
+        next(source.revisions())
+
+        assert vault.logins == logins + 1
+
+    def test_it_does_not_hold_another_sources_login_up(self, vault, source, clock, connection):
+        other = VaultKVSource(connection, Config(mount="kv", path="forbidden", kv_version=2))
+        good, revoked = vault.read, set()
+        vault.read = lambda asked: (
+            self.FORBIDDEN
+            if "forbidden" in asked.path or asked.headers["x-vault-token"] in revoked
+            else good
+        )
+        next(source.revisions())
+        self.poll(other, clock, 5, every=1)
+        revoked.add(f"token-{vault.logins}")
+
+        assert next(source.revisions()).version == "5"
+
+    def test_a_token_that_was_given_is_read_again_at_once(self, vault, clock, token_file):
+        config = VaultConfig(address=vault.address, auth=TokenAuth(token_file=str(token_file)))
+        connection = VaultConnection(config, clock=lambda: clock.now)
+        source = VaultKVSource(connection, Config(mount="kv", path="certs", kv_version=2))
+        next(source.revisions())
+        good = vault.read
+        vault.read = lambda asked: good if asked.headers["x-vault-token"] == "c" else self.FORBIDDEN
+        token_file.write_text("b")
+        self.poll(source, clock, 1, every=0)
+        token_file.write_text("c")
+
+        assert next(source.revisions()).version == "5"
+        connection.close()
+
+
+class TestStop:
+    @pytest.fixture
+    def stop(self):
+        return SimpleNamespace(pending=False)
+
+    @pytest.fixture
+    def connection(self, vault, clock, token_file, stop):
+        config = VaultConfig(
+            address=vault.address, auth=JwtAuth(role="istiod", token_file=str(token_file))
+        )
+        made = VaultConnection(config, stopping=lambda: stop.pending, clock=lambda: clock.now)
+        yield made
+        made.close()
+
+    def paths(self, vault):
+        return [asked.path.rpartition("/")[2] for asked in vault.asked]
+
+    def during(self, vault, stop, path):
+        """Let a stop come while a request for this path is in flight."""
+        script = vault._script
+
+        def stopped(asked, connection):
+            stop.pending = stop.pending or path in asked.path
+            return script(asked, connection)
+
+        vault._script = stopped
+
+    def test_nothing_is_asked_after_it(self, vault, source, stop):
+        stop.pending = True
+
+        with pytest.raises(Stopping):
+            next(source.revisions())
+
+        assert vault.asked == []
+
+    @pytest.mark.parametrize(
+        ("path", "asked"), [("/login", ["login"]), ("/certs", ["login", "certs"])]
+    )
+    def test_the_request_in_flight_is_the_last(self, vault, source, stop, path, asked):
+        self.during(vault, stop, path)
+
+        with pytest.raises(Stopping):
+            list(source.revisions())
+
+        assert self.paths(vault) == asked
+
+    def test_a_refusal_is_not_answered_by_a_login(self, vault, source, stop):
+        next(source.revisions())
+        vault.read = answer(403)
+        self.during(vault, stop, "/certs")
+
+        with pytest.raises(Stopping):
+            next(source.revisions())
+
+        assert vault.logins == 1
+
+    def test_it_is_no_renewal_that_failed(self, vault, source, stop, clock, caplog):
+        next(source.revisions())
+        clock.now += LEASE * 2 / 3 + 1
+        stop.pending = True
+
+        with pytest.raises(Stopping):
+            next(source.revisions())
+
+        assert caplog.text == ""
+        assert vault.logins == 1
+
+    def test_the_token_is_still_given_back(self, vault, source, stop, connection):
+        next(source.revisions())
+        stop.pending = True
+
+        connection.close()
+
+        assert vault.revoked == ["token-1"]
+
+    @pytest.mark.parametrize("renews", [False, True])
+    def test_a_server_that_hangs_does_not_hold_it_up(
+        self, vault, source, stop, connection, clock, renews
+    ):
+        next(source.revisions())
+        script = vault._script
+        vault._script = lambda asked, there: (
+            vault.stopping.wait(10) and None
+            if asked.path.endswith("revoke-self")
+            else script(asked, there)
+        )
+        began = time.monotonic()
+        if renews:
+            clock.now += LEASE * 2 / 3 + 1
+            self.during(vault, stop, "/login")
+            with pytest.raises(Stopping):
+                next(source.revisions())
+
+        connection.close()
+
+        assert time.monotonic() - began < (2 if renews else 1)
 
 
 class TestLoginAnswers:
@@ -223,6 +447,29 @@ class TestCredentialFiles:
         token_file.write_text("a.b.c")
 
         assert next(source.revisions()).version == "5"
+
+    @pytest.mark.parametrize(
+        "credential",
+        ["0f3b2c1d-aaaa-bbbb-cccc-123456789012", "hvs.CAESIJ123456789012345678", "eyJh" * 400],
+    )
+    def test_one_that_is_given_in_place_of_its_path_is_not_shown(self, vault, credential):
+        config = VaultConfig(address=vault.address, auth=TokenAuth(token_file=credential))
+        source = VaultKVSource(VaultConnection(config), Config(mount="kv", path="x", kv_version=2))
+
+        with pytest.raises(AccessDenied, match="cannot be read") as denied:
+            next(source.revisions())
+
+        assert credential[:4] in denied.value.message
+        assert credential[:8] not in str(denied.value)
+        assert "Give the path of a file" in denied.value.hint
+
+    @pytest.mark.parametrize("path", ["secret-id", "/vault/secrets/secret-id-of-istiod", "a/b"])
+    def test_a_path_is_shown_whole(self, vault, path):
+        config = VaultConfig(address=vault.address, auth=TokenAuth(token_file=path))
+        source = VaultKVSource(VaultConnection(config), Config(mount="kv", path="x", kv_version=2))
+
+        with pytest.raises(AccessDenied, match=f"The Vault token in {path} cannot be read"):
+            next(source.revisions())
 
     def test_a_token_file_that_vanishes_is_told_and_the_token_kept(self, vault, token_file):
         config = VaultConfig(address=vault.address, auth=TokenAuth(token_file=str(token_file)))

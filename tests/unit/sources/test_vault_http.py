@@ -467,6 +467,7 @@ class TestProxy:
 
     @pytest.mark.parametrize("proxy_tls", [False, True], ids=["http proxy", "https proxy"])
     def test_https_proxy_is_honoured(self, tls, monkeypatch, proxy_tls):
+        monkeypatch.setattr(session, "is_loopback", lambda _: False)  # another machine
         context = tls.server_context("proxy") if proxy_tls else None
         with (
             ScriptedServer(self.tunnel, context) as proxy,
@@ -501,6 +502,33 @@ class TestProxy:
                 client("https://vault.example").adapter.get("/v1/x")
 
         assert "HTTPS_PROXY" in failed.value.hint
+
+    @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+    @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+    def test_plain_http_to_loopback_never_leaves_the_pod(self, monkeypatch, host, variable):
+        with replying(SECRET) as proxy, replying(SECRET) as server:
+            monkeypatch.setenv(variable, proxy.address)
+            made = client(server.address.replace("localhost", host))
+            made.adapter.get("/v1/x")
+            made.session.close()
+
+            assert len(server.asked) == 1
+            assert proxy.asked == []
+
+    @pytest.mark.parametrize(
+        "proxy",
+        ["socks5://u:canary@127.0.0.1:1", "SOCKS5h://127.0.0.1:1", "ftp://u:canary@127.0.0.1:1"],
+    )
+    def test_a_proxy_of_another_kind_is_named(self, monkeypatch, proxy):
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        with pytest.raises(
+            SourceUnavailable,
+            match=r"The proxy on the way to https://vault\.example cannot be used",
+        ) as failed:
+            client("https://vault.example").adapter.get("/v1/x")
+
+        assert "HTTPS_PROXY" in failed.value.hint
+        assert "canary" not in str(failed.value)
 
 
 class TestWhatIsNotLookedAt:

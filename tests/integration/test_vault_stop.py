@@ -1,0 +1,87 @@
+"""A stop of the process while Vault is slow, or hangs."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import pytest
+
+from tests.support.material import fields, make_root
+from tests.support.process import running
+from tests.support.scripted import ScriptedServer, answer
+
+
+class SlowVault(ScriptedServer):
+    """Holds back what it answers to the path in `slow`, until `released`."""
+
+    def __init__(self, slow):
+        super().__init__(self._answer)
+        self.slow = slow
+        self.released = threading.Event()
+        metadata = {"version": 2, "created_time": "2026-01-02T03:04:05Z"}
+        data = {"data": fields(make_root().intermediate().raw()), "metadata": metadata}
+        self._secret = answer(200, {"data": data})
+
+    def paths(self):
+        return [asked.path.rpartition("/")[2].partition("?")[0] for asked in self.asked]
+
+    def _answer(self, asked, _):
+        if self.slow in asked.path:
+            self.released.wait(20)
+        if asked.path.endswith("/login"):
+            return answer(200, {"auth": {"client_token": "a-token", "lease_duration": 900}})
+        if "/internal/" in asked.path:
+            mount = {"type": "kv", "path": "kv/", "options": {"version": "2"}}
+            return answer(200, {"data": mount})
+        return answer(204) if asked.path.endswith("revoke-self") else self._secret
+
+
+@pytest.fixture
+def agent(tmp_path):
+    """Run a verb against a server."""
+    (tmp_path / "token").write_text("a.b.c")
+
+    def run(server, verb="run"):
+        return running(
+            verb=verb,
+            VAULT_ADDR=server.address,
+            ROOT_CA_DIR=tmp_path / "ca",
+            CERTAGENT_SOURCE="vault:kv/istiod",
+            CERTAGENT_VAULT_ROLE="istiod",
+            CERTAGENT_VAULT_TOKEN_FILE=tmp_path / "token",
+            CERTAGENT_INTERVAL="1h",
+        )
+
+    return run
+
+
+def test_an_idle_agent_stops_within_a_second_also_when_vault_hangs(agent):
+    with SlowVault("revoke-self") as server, agent(server) as running_agent:
+        running_agent.until(lambda: running_agent.logged("running"))
+        running_agent.until(lambda: len(server.asked) >= 3)
+        running_agent.until(lambda: running_agent.publications)
+        began = time.monotonic()
+        running_agent.signal(signal.SIGTERM)
+
+        assert running_agent.process.wait(10) == 0
+        assert time.monotonic() - began < 2, "a second, and the end of a process"
+        server.released.set()
+
+
+@pytest.mark.parametrize(("verb", "code"), [("run", 0), ("init", 128 + signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("slow", "asked"),
+    [("/login", ["login"]), ("/internal/", ["login", "istiod"])],
+)
+def test_a_stop_during_a_pass_ends_with_the_request_in_flight(agent, slow, asked, verb, code):
+    with SlowVault(slow) as server, agent(server, verb) as running_agent:
+        running_agent.until(lambda: server.paths() == asked)
+        running_agent.signal(signal.SIGTERM)
+        server.released.set()
+
+        assert running_agent.process.wait(10) == code
+
+    assert server.paths() == [*asked, "revoke-self"]
+    assert {record["level"] for record in running_agent.log} <= {"info"}
