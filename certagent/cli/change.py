@@ -97,7 +97,7 @@ def _lines(change: Change) -> Iterator[str]:
     assert verified is not None  # noqa: S101 - a proposal is of a good set
     yield f"{change.name}: version {change.previous or 'none'} -> {proposal.new.version}"
     yield from (f"  {line}" for line in tree(verified.bundle, verified.path, proposal.now))
-    yield f"  sha256  {verified.bundle.fingerprint}"
+    yield f"  sha256  {verified.bundle.certificate.fingerprint}"
     for root in change.added:
         yield f"  + root  {root.subject}  sha256 {root.fingerprint}"
     for root in change.removed:

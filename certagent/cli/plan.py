@@ -129,7 +129,7 @@ def _history_object(judged: Judged) -> dict[str, Any]:
         "storedAt": f"{judged.created_at:%FT%TZ}" if judged.created_at else None,
         "good": bundle is not None,
         "subject": bundle.certificate.subject if bundle else None,
-        "sha256": bundle.fingerprint if bundle else None,
+        "sha256": bundle.certificate.fingerprint if bundle else None,
         "roots": [root.fingerprint for root in bundle.roots] if bundle else [],
         "withdrawn": judged.withdrawn,
         "findings": [finding_object(finding) for finding in judged.findings],

@@ -8,16 +8,15 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from certagent.cli.rules import pins, policy
 from certagent.config.decoding import load, parse_source
-from certagent.config.model import BundleConfig, SourceConfig, TokenAuth, seconds
+from certagent.config.model import BundleConfig, SourceConfig, TokenAuth
 from certagent.config.settings import SETTINGS
 from certagent.errors import ConfigurationError, UsageError
-from certagent.material.history import Policy
 from certagent.runtime.logs import conceal
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from certagent.config.model import Config
     from certagent.config.model import VaultKVSource as VaultKVSourceConfig
+    from certagent.material.history import Policy
     from certagent.sources import Source
     from certagent.sources.vault.connection import VaultConnection
     from certagent.sources.vault.writing import VaultKVStore
@@ -94,22 +94,6 @@ def readable(arguments: argparse.Namespace) -> Iterator[list[Place]]:
         return
     with _connected(config) as connection:
         yield [_place(bundle, config, connection) for bundle in bundles]
-
-
-def policy(config: Config) -> Policy:
-    """Return the windows of a configuration."""
-    rotation = config.rotation
-    return Policy(
-        distribute=timedelta(seconds=seconds(rotation.distribute)),
-        retire=timedelta(seconds=seconds(rotation.retire)),
-        slack=timedelta(seconds=seconds(rotation.slack)),
-        immediate=rotation.strategy == "immediate",
-    )
-
-
-def pins(config: Config) -> frozenset[str]:
-    """Return the SHA-256 (hex) of the roots that a configuration trusts; none means any."""
-    return frozenset(root.removeprefix("sha256:") for root in config.trust.roots)
 
 
 def _parsed(source: str) -> SourceConfig:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import random
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from certagent.agent import GRACE, Agent, Follower, Tempo
+from certagent.cli.rules import pins, policy
 from certagent.config.model import permissions, seconds
 from certagent.errors import ConfigurationError
 from certagent.keeper import Assignment, Reader
-from certagent.material.history import Policy
 from certagent.runtime import logs
 from certagent.runtime.hardening import harden
 from certagent.runtime.schedule import Schedule
@@ -26,7 +25,7 @@ from certagent.sinks.directory import AtomicDirectory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from certagent.config.model import BundleConfig, Config, FilesSource, RotationConfig
+    from certagent.config.model import BundleConfig, Config, FilesSource
     from certagent.sources import Source
     from certagent.sources.vault import VaultConnection
 
@@ -97,23 +96,12 @@ def _assignment(
         _source(bundle, vault),
         sink,
         bundle.required,
-        policy=policy(config.rotation),
-        pins=frozenset(pin.removeprefix("sha256:") for pin in config.trust.roots),
+        policy=policy(config),
+        pins=pins(config),
         # Whom `init` publishes for has not started yet.
         reader=_reader(config) if stays else Reader(),
         fallback=fallback or None,
         watched=stays and bool(bundle.source.files),
-    )
-
-
-def policy(rotation: RotationConfig) -> Policy:
-    """Return the windows that a configuration asks for."""
-    return Policy(
-        distribute=timedelta(seconds=seconds(rotation.distribute)),
-        retire=timedelta(seconds=seconds(rotation.retire)),
-        slack=timedelta(seconds=seconds(rotation.slack)),
-        margin=timedelta(seconds=seconds(rotation.slack)),
-        immediate=rotation.strategy == "immediate",
     )
 
 

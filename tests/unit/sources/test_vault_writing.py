@@ -19,7 +19,7 @@ class Answers:
     def __init__(self, *answers: object) -> None:
         self.answers = list(answers)
 
-    def call(self, _operation: object) -> object:
+    def call(self, _operation: object, _asker: str = "") -> object:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
