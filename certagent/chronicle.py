@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 
 from certagent.errors import MaterialRefused
 from certagent.material.bundle import KeyCertBundle
-from certagent.material.finding import Finding, Severity
 from certagent.material.history import HistoricRevision, Policy
+from certagent.material.pinning import unpinned
 from certagent.material.timeline import reaches_back
 from certagent.material.verification import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from certagent.material.certificates import Certificate
+    from certagent.material.finding import Finding
     from certagent.material.verification import VerifiedBundle
     from certagent.sources import Revision, Source
 
@@ -73,25 +74,10 @@ def judge(revision: Revision, now: datetime, pins: frozenset[str] = frozenset())
         verified = verify(bundle, max(stored, bundle.not_before))
     except MaterialRefused as refused:
         return Judged(version, created_at, None, refused.findings)
-    if strangers := tuple(_unpinned(bundle, pins)):
+    if strangers := tuple(unpinned(bundle, pins)):
         return Judged(version, created_at, None, strangers)
     good = HistoricRevision.good(version, stored, verified)
     return Judged(version, created_at, good, verified.warnings)
-
-
-def _unpinned(bundle: KeyCertBundle, pins: frozenset[str]) -> Iterator[Finding]:
-    for root in bundle.roots:
-        if pins and root.fingerprint not in pins:
-            yield Finding(
-                "root-not-pinned",
-                Severity.ERROR,
-                "roots",
-                f"The root {root.subject!r} is not among those that trust.roots lists.",
-                f"If you mean it, add sha256:{root.fingerprint} to trust.roots of every agent. If"
-                " not, somebody else can write to the store.",
-                root.subject,
-                root.fingerprint,
-            )
 
 
 @dataclass(slots=True)
@@ -161,22 +147,31 @@ class Chronicle:
         wanted = (revision.version, revision.created_at, revision.withdrawn)
         for index, known in enumerate(entries):
             if (known.version, known.created_at, known.withdrawn) == wanted:
-                # What was refused by our own clock may be good by the same clock set right.
-                return None if revision.created_at is None and known.revision is None else index
+                # Without the store's time, what our own clock refused may be good by the same
+                # clock set right; and of what a former process saw, only the times are known.
+                is_unsure = revision.created_at is None and known.bundle is None
+                return None if is_unsure else index
         return None
 
     def _gone_from_the_store(self, found: Sequence[Judged]) -> tuple[Judged, ...]:
         """Return what is remembered and was not found: cut off, or the store keeps no history."""
         again = {(each.version, each.created_at) for each in found if each.created_at}
-        return tuple(each for each in self.entries if (each.version, each.created_at) not in again)
+        judged_again = found[0].version if found else ""
+        return tuple(
+            each
+            for index, each in enumerate(self.entries)
+            if (each.version, each.created_at) not in again
+            and not (index == 0 and each.bundle is None and each.version == judged_again)
+        )
 
     def _seen(self, revision: Revision, now: datetime) -> datetime:
         """Return when a version was first seen, where the store does not tell when it was stored.
 
-        An earlier process may have seen it first; what comes after another was seen now.
+        An earlier process may have seen it first. Only the newest is remembered: what comes back
+        after another was seen now.
         """
         if revision.created_at is not None:
             return now
-        seen = now if self.entries else self.first_seen.get(revision.version, now)
-        self.first_seen = {revision.version: min(seen, now)}
-        return self.first_seen[revision.version]
+        seen = min(now, self.first_seen.get(revision.version, now))
+        self.first_seen = {revision.version: seen}
+        return seen

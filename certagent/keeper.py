@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from certagent.chronicle import Chronicle, Judged, judge
@@ -28,6 +28,7 @@ from certagent.material.raw import CA_FILES, RawBundle
 from certagent.material.roots import joined, next_file
 from certagent.material.rotation import Phase, Plan, plan
 from certagent.material.verification import expiries, findings, verify
+from certagent.memory import remembered, written
 from certagent.runtime.logs import fields
 from certagent.runtime.status import BundleStatus
 from certagent.sinks import Publication
@@ -121,6 +122,7 @@ class Keeper:
             assignment.source, assignment.policy, assignment.pins, self._report_judged
         )
         self._told = ""
+        self._now = datetime.min.replace(tzinfo=UTC)
         self._warned: tuple[Finding, ...] = ()
 
     def refresh(self, now: datetime) -> None:
@@ -129,6 +131,7 @@ class Keeper:
         Where the store cannot be read, the plan goes by what is known of it.
         """
         try:
+            self._now = now
             failure = self._read(now)
             decision = plan(self._chronicle.revisions, now, self.assignment.policy)
             self._report_plan(decision)
@@ -224,22 +227,17 @@ class Keeper:
         return None
 
     def _remember(self, published: Snapshot, verified: VerifiedBundle, now: datetime) -> None:
-        """Take the set on the volume for the revision before, of a store that keeps no history."""
+        """Take up what the process before knew of a store that keeps no history."""
         record = published.record
-        if record.get("source") != self.assignment.source.name or "storedAt" not in record:
+        if record.get("source") != self.assignment.source.name:
             return
-        own = set(record.get("ownRoots", "").split(","))
-        roots = tuple(root for root in verified.bundle.roots if root.fingerprint in own)
-        stored_at = datetime.fromisoformat(record["storedAt"])
-        try:
-            alone = verify(replace(verified.bundle, roots=roots), now)
-        except MaterialRefused:
-            return
-        good = HistoricRevision.good(record["version"], stored_at, alone)
-        self._chronicle.entries = (Judged(record["version"], None, good),)
-        for seen in filter(None, record.get("seen", "").split(",")):
-            version, _, moment = seen.partition("=")
-            self._chronicle.first_seen[version] = datetime.fromisoformat(moment)
+        revisions, first_seen = remembered(
+            record.get("history", ""), record.get("version", ""), verified, now
+        )
+        self._chronicle.entries = tuple(
+            Judged(each.version, None, each) for each in reversed(revisions)
+        )
+        self._chronicle.first_seen = first_seen
 
     # Plan, guard and publish
 
@@ -303,12 +301,7 @@ class Keeper:
             "why": decision.why,
         }
         if self._chronicle.entries[0].created_at is None:
-            record["storedAt"] = signer.stored_at.isoformat()
-            record["ownRoots"] = ",".join(sorted(root.fingerprint for root in signer.roots))
-            record["seen"] = ",".join(
-                f"{version}={moment.isoformat()}"
-                for version, moment in self._chronicle.first_seen.items()
-            )
+            record["history"] = written(self._chronicle.revisions, self._chronicle.first_seen)
         return record
 
     def _write(
@@ -393,6 +386,7 @@ class Keeper:
                 ),
             )
         if judged.revision is not None:
+            self._report_late(judged)
             return
         counts = dict(self.status.refused)
         code = judged.findings[0].code
@@ -400,6 +394,28 @@ class Keeper:
         self.status = replace(self.status, refused=counts)
         for finding in judged.findings:
             self._log_finding(logging.ERROR, f"version {judged.version} refused", finding)
+
+    def _report_late(self, judged: Judged) -> None:
+        """Warn of a version that a running agent sees long after it was stored (C20).
+
+        Its windows count from when it was stored: what is left of its distribution may be too short
+        for those who trust what this agent published meanwhile.
+        """
+        stored, slack = judged.created_at, self.assignment.policy.slack
+        if stored is None or self.status.last_success is None or judged.bundle is None:
+            return
+        late = self._now - stored
+        if late > slack:
+            log.warning(
+                "version %s was stored %s ago and is seen only now",
+                judged.version,
+                timedelta(seconds=int(late.total_seconds())),
+                extra=fields(
+                    bundle=self.assignment.name,
+                    hint="If it brings a new root, delete it and store it again while it is new:"
+                    " its distribution begins anew.",
+                ),
+            )
 
     def _report_warnings(self, present: tuple[Finding, ...], version: str) -> None:
         """Log what is to be said of the set that is in use: once, as time brings it up."""

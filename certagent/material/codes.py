@@ -61,6 +61,7 @@ ERRORS: Mapping[str, str] = MappingProxyType(
         "chain-lacks-certificate": "The chain does not hold the CA certificate.",
         "chain-order": "The chain does not begin with the CA certificate.",
         "root-not-a-ca": "A certificate among the roots is not a CA.",
+        "root-not-pinned": "A root is not among those that trust.roots lists.",
         # Revocation lists
         "crl-unreadable": "A list is damaged.",
         "crl-missing": "A signer of the chain, or its root, has no list.",

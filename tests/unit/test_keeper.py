@@ -11,11 +11,14 @@ from certagent.chronicle import LOOKBACK
 from certagent.errors import (
     MaterialRefused,
     OutputError,
+    PublicationHeld,
     SecretNotFound,
     SourceUnavailable,
 )
-from certagent.keeper import Assignment, Keeper
+from certagent.keeper import Assignment, Keeper, Reader
+from certagent.material.codes import ERRORS
 from certagent.material.finding import Finding, Severity
+from certagent.material.history import Policy
 from tests.support.material import NOT_BEFORE, NOW, files, make_root, new_key, private_key_pem
 from tests.support.stores import MemorySink, MemorySource, Silence
 
@@ -346,3 +349,219 @@ class TestAdoption:
 
         assert not keeper.status.ready
         assert sink.closed == 1
+
+
+class TestStoresWithoutHistory:
+    """A KV v1 secret, a directory: only what the agent remembers, and what lies on the volume."""
+
+    HOUR = timedelta(hours=1)
+
+    @pytest.fixture
+    def old(self):
+        return make_root(subject="CN=Old").intermediate()
+
+    @pytest.fixture
+    def new(self):
+        return make_root(subject="CN=New").intermediate()
+
+    @pytest.fixture
+    def reborn(self, source, sink):
+        """A keeper of a new process on the same volume, beside a reader that runs."""
+
+        def make(now: datetime) -> Keeper:
+            assignment = Assignment("a", source, sink, reader=Reader(may_run=True))
+            keeper = Keeper(assignment, Silence())
+            keeper.adopt(now)
+            return keeper
+
+        return make
+
+    @staticmethod
+    def store(source, ca, version: str) -> None:
+        source.versions.clear()
+        source.push(ca.raw(), version=version)
+
+    @staticmethod
+    def state(sink) -> tuple[bytes, int]:
+        published = sink.snapshot.files
+        return published["ca-cert.pem"], published["root-cert.pem"].count(b"BEGIN")
+
+    @pytest.mark.parametrize("restarts", [False, True], ids=["runs on", "restarts at every hour"])
+    def test_a_new_root_is_staged_by_who_has_seen_the_old_one(
+        self, source, sink, reborn, old, new, restarts
+    ):
+        self.store(source, old, "sha256:old")
+        keeper = reborn(NOW)
+        keeper.refresh(NOW)
+        seen = NOW + 80 * self.HOUR
+        self.store(source, new, "sha256:new")
+        states = []
+        for hour in range(60):
+            now = seen + hour * self.HOUR
+            keeper = reborn(now) if restarts else keeper
+            keeper.refresh(now)
+            states.append(self.state(sink))
+
+        assert states[0] == (old.pem, 2), "distribute"
+        assert states[24] == (old.pem, 2)
+        assert states[25] == (new.pem, 2), "switch"
+        assert states[49] == (new.pem, 2)
+        assert states[50] == (new.pem, 1), "settled"
+
+    def test_a_set_that_comes_back_within_the_window_goes_on_signing(
+        self, source, sink, reborn, old, new
+    ):
+        keeper = reborn(NOW)
+        for hour, ca, version in ((0, old, "o"), (80, new, "n"), (81, old, "o")):
+            self.store(source, ca, version)
+            keeper.refresh(NOW + hour * self.HOUR)
+            assert self.state(sink)[0] == old.pem
+
+        keeper.refresh(NOW + 110 * self.HOUR)
+
+        assert self.state(sink)[0] == old.pem
+
+    def test_a_newborn_without_a_volume_cannot_know_and_says_so(
+        self, source, sink, reborn, new, caplog
+    ):
+        self.store(source, new, "sha256:new")
+
+        keeper = reborn(NOW)
+        keeper.refresh(NOW)
+
+        assert self.state(sink) == (new.pem, 1)
+        assert keeper.status.history_cut
+        assert "cannot be known" in caplog.text
+
+    def test_what_a_clock_refused_is_judged_again(self, source, sink, reborn, old):
+        self.store(source, old, "sha256:old")
+        keeper = reborn(NOW)
+        with pytest.raises(MaterialRefused):
+            keeper.refresh(NOW + timedelta(days=365 * 20))
+
+        keeper.refresh(NOW)
+
+        assert self.state(sink)[0] == old.pem
+
+
+class TestGuard:
+    @pytest.fixture
+    def keep(self, source, sink):
+        def make(**reader) -> Keeper:
+            assignment = Assignment(
+                "a",
+                source,
+                sink,
+                policy=Policy(immediate=True),
+                reader=Reader(may_run=True, **reader),
+            )
+            return Keeper(assignment, Silence())
+
+        return make
+
+    @pytest.fixture
+    def cas(self):
+        return [
+            make_root(subject=f"CN={n}", not_before=NOT_BEFORE + timedelta(days=n)).intermediate()
+            for n in range(2)
+        ]
+
+    def test_roots_that_replace_one_another_cross_a_bridge(self, keep, source, sink, cas):
+        keeper = keep(pace=30)
+        source.push(cas[0].raw(), created_at=CREATED)
+        keeper.refresh(NOW)
+        first = sink.snapshot.files["root-cert.pem"]
+        source.push(cas[1].raw(), created_at=NOW)
+
+        keeper.refresh(NOW)
+        bridge = sink.snapshot.files["root-cert.pem"]
+        keeper.refresh(sink.snapshot.published_at + timedelta(seconds=10))
+        assert sink.snapshot.files["root-cert.pem"] == bridge, "the reader has a poll to cross it"
+        keeper.refresh(sink.snapshot.published_at + timedelta(seconds=31))
+        last = sink.snapshot.files["root-cert.pem"]
+
+        assert first in bridge
+        assert last in bridge
+        assert first not in last
+
+    def test_who_cannot_take_roots_keeps_what_he_has(self, keep, source, sink, cas):
+        keeper = keep(takes_roots=False)
+        source.push(cas[0].raw(), created_at=CREATED)
+        keeper.refresh(NOW)
+        source.push(cas[1].raw(), created_at=NOW)
+
+        with pytest.raises(PublicationHeld, match="istiod would refuse"):
+            keeper.refresh(NOW)
+
+        assert sink.snapshot.files == files(cas[0].raw())
+
+    def test_a_late_view_of_a_push_is_warned_of(self, keep, source, cas, caplog):
+        keeper = keep()
+        source.push(cas[0].raw(), created_at=CREATED)
+        keeper.refresh(NOW)
+        source.push(cas[0].root.intermediate().raw(), created_at=NOW - timedelta(hours=20))
+
+        keeper.refresh(NOW)
+
+        assert "was stored 20:00:00 ago and is seen only now" in caplog.text
+
+
+class TestPins:
+    def test_a_root_that_is_not_pinned_is_refused(self, source, sink, root):
+        stranger = make_root().intermediate()
+        source.push(root.intermediate().raw(), created_at=NOT_BEFORE)
+        source.push(stranger.raw(), created_at=CREATED)
+        pins = frozenset({root.fingerprint})
+        keeper = Keeper(Assignment("a", source, sink, pins=pins), Silence())
+
+        keeper.refresh(NOW)
+
+        assert keeper.status.refused == {"root-not-pinned": 1}
+        assert keeper.status.version == "1"
+        assert "root-not-pinned" in ERRORS
+
+
+class TestFallback:
+    @pytest.fixture
+    def fallback(self, root):
+        source = MemorySource("file:/etc/cacerts")
+        source.push(root.intermediate().raw())
+        return source
+
+    def test_it_is_published_where_nothing_is(self, source, sink, fallback):
+        keeper = Keeper(Assignment("a", source, sink, fallback=fallback), Silence())
+
+        assert keeper.fall_back(NOW)
+
+        assert keeper.status.ready
+        assert keeper.status.fallback
+        assert sink.snapshot.record["source"] == "file:/etc/cacerts"
+
+    def test_it_is_left_as_soon_as_the_store_answers(self, source, sink, fallback, root):
+        keeper = Keeper(Assignment("a", source, sink, fallback=fallback), Silence())
+        keeper.fall_back(NOW)
+        raw = root.intermediate().raw()
+        source.push(raw, created_at=CREATED)
+
+        keeper.refresh(NOW)
+
+        assert sink.snapshot.files == files(raw)
+        assert not keeper.status.fallback
+
+    def test_it_is_not_used_where_something_is_published(self, source, sink, fallback, root):
+        source.push(root.intermediate().raw(), created_at=CREATED)
+        keeper = Keeper(Assignment("a", source, sink, fallback=fallback), Silence())
+        keeper.refresh(NOW)
+
+        assert not keeper.fall_back(NOW)
+        assert sink.writes == 1
+
+    def test_one_that_is_no_good_is_refused(self, source, sink, bad):
+        fallback = MemorySource()
+        fallback.push(bad)
+        keeper = Keeper(Assignment("a", source, sink, fallback=fallback), Silence())
+
+        with pytest.raises(MaterialRefused):
+            keeper.fall_back(NOW)
+
+        assert sink.writes == 0

@@ -1,0 +1,104 @@
+"""What a set on the volume tells the next process of a store that keeps no history.
+
+A KV v1 secret and a directory hold the present content alone. What was before, and when it was
+first seen, is in the agent's memory, and written beside each set that it publishes: times and
+fingerprints, no keys. The certificates themselves are in the published root-cert.pem.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime  # noqa: TC003 - msgspec looks at it when it decodes
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from certagent.errors import MaterialRefused
+from certagent.material.history import HistoricRevision
+from certagent.material.verification import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from certagent.material.certificates import Certificate
+    from certagent.material.verification import VerifiedBundle
+
+
+class _Past(msgspec.Struct, frozen=True):
+    """One revision, without its material; roots and anchors are SHA-256 in hex."""
+
+    version: str
+    stored_at: datetime
+    not_before: datetime
+    not_after: datetime
+    roots: tuple[str, ...]
+    anchors: tuple[str, ...]
+
+
+class _Memory(msgspec.Struct, frozen=True):
+    """All that is written: revisions oldest first, and when each version was first seen."""
+
+    revisions: tuple[_Past, ...]
+    first_seen: dict[str, datetime]
+
+
+def written(
+    revisions: Sequence[HistoricRevision[Certificate]], first_seen: Mapping[str, datetime]
+) -> str:
+    """Return what is to be written beside a set, as JSON."""
+    past = tuple(
+        _Past(
+            each.version,
+            each.stored_at,
+            each.not_before,
+            each.not_after,
+            tuple(sorted(root.fingerprint for root in each.roots)),
+            tuple(sorted(root.fingerprint for root in each.anchors)),
+        )
+        for each in revisions
+    )
+    return msgspec.json.encode(_Memory(past, dict(first_seen))).decode()
+
+
+def remembered(
+    text: str, signer: str, published: VerifiedBundle, now: datetime
+) -> tuple[list[HistoricRevision[Certificate]], dict[str, datetime]]:
+    """Read what was written beside a published set; `signer` is the version of its key.
+
+    Revisions are oldest first. One whose roots are no longer published is left out, and one that
+    cannot be read is as good as none: the agent then knows less, and says so. Never raises.
+    """
+    try:
+        memory = msgspec.json.decode(text, type=_Memory)
+    except msgspec.MsgspecError:
+        return [], {}
+    roots = {root.fingerprint: root for root in published.bundle.roots}
+    revisions = []
+    for past in memory.revisions:
+        if not roots.keys() >= {*past.roots, *past.anchors}:
+            continue
+        own = frozenset(roots[each] for each in past.roots)
+        bundle = _alone(published, own, now) if past.version == signer else None
+        revisions.append(
+            HistoricRevision(
+                past.version,
+                past.stored_at,
+                past.not_before,
+                past.not_after,
+                own,
+                frozenset(roots[each] for each in past.anchors),
+                bundle=bundle,
+            )
+        )
+    return revisions, memory.first_seen
+
+
+def _alone(
+    published: VerifiedBundle, own: frozenset[Certificate], now: datetime
+) -> VerifiedBundle | None:
+    """Return the signer's set with the roots that it was stored with."""
+    ordered = tuple(root for root in published.bundle.roots if root in own)
+    try:
+        return verify(replace(published.bundle, roots=ordered), now)
+    except MaterialRefused:
+        return None
