@@ -171,8 +171,9 @@ def _published_since(anchors: frozenset[RootT], view: Timeline[RootT]) -> Moment
             break
         if not signed_under:
             # Listed alone, a root was away while a later version stood that was withdrawn (C28).
+            # The ends count: what was superseded at once may have been all that some agent saw.
             gaps = [
-                end for start, end in view.gaps if start < stretch.until and end > stretch.since
+                end for start, end in view.gaps if start <= stretch.until and end >= stretch.since
             ]
             if gaps:
                 return min(since, max(gaps))

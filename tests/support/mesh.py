@@ -245,10 +245,7 @@ def random_story(
 ) -> Story:
     """Return pushes of every kind at awkward moments, and agents with all that may go wrong."""
     history = random_pushes(rng, world, rng.randint(*pushes), expiring=expiring)
-    delays = tuple(
-        tuple(rng.choice((0, world.spread, rng.randint(0, world.spread))) for _ in history)
-        for _ in range(world.stores)
-    )
+    delays = tuple(_random_delays(rng, world, history) for _ in range(world.stores))
     clocks = tuple(rng.choice((-1, 0, 1)) * world.store_clock for _ in range(world.stores))
     story = Story(world, history, delays, clocks, ())
     replicas = tuple(
@@ -257,10 +254,25 @@ def random_story(
     return story._replace(replicas=replicas)
 
 
+def _random_delays(rng: Random, world: World, history: Sequence[Push]) -> tuple[int, ...]:
+    """Return how late each push comes to a store; none overtakes the one before it."""
+    delays = []
+    before = -FOREVER
+    for push in history:
+        drawn = rng.choice((0, world.spread, rng.randint(0, world.spread)))
+        before = max(push.at + drawn, before)
+        delays.append(before - push.at)
+    return tuple(delays)
+
+
 def random_pushes(
     rng: Random, world: World, count: int, *, expiring: bool = False
 ) -> tuple[Push, ...]:
-    """Return the history of a store: a first version that is old, and `count` pushes."""
+    """Return the history of a store: a first version that is old, and `count` pushes.
+
+    What is withdrawn has never signed (assumption 4). Where versions are `expiring`, one may have,
+    early, so none is withdrawn there.
+    """
     policy = world.policy()
     d, slack = policy.distribute // TICK, world.slack
     gaps = (1, d, 2 * d, 2 * d - slack, 3 * d, d - slack, slack, world.spread + 1)
@@ -276,7 +288,7 @@ def random_pushes(
         if expiring and rng.random() < 0.4:
             push = push._replace(not_after=now + rng.choice((d, 2 * d)) + rng.randint(0, 2 * d))
         fresh = not any(push.anchors & (old.roots | old.anchors) for old in history)
-        if fresh and rng.random() < 0.2:
+        if fresh and not expiring and rng.random() < 0.2:
             push = push._replace(withdrawn=now + rng.randint(1, max(1, d - slack)))
         history.append(push)
         gap = rng.choice(gaps) if rng.random() < 0.6 else rng.randint(1, 3 * d)

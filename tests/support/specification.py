@@ -78,7 +78,7 @@ def plan(history: list[Rev], now: int, p: Windows) -> Out:  # noqa: C901 - kept 
                 since = begin[j]
             elif h[j].roots & a:
                 # C28: what was withdrawn without a trace had dropped what was only listed.
-                hole = max((g for t, g in holes if t < end[j] and g > begin[j]), default=-inf)
+                hole = max((g for t, g in holes if t <= end[j] and g >= begin[j]), default=-inf)
                 since = min(since, max(begin[j], hole))
                 if hole > -inf:
                     break

@@ -371,8 +371,17 @@ class TestC27:
         assert found == {-1: "hold", 0: "A/A", 10: "A/AB"}
 
 
-def test_c28_a_version_that_was_withdrawn_took_away_what_was_only_listed():
-    """Not "no trace at all": who renewed between 0 and 5 does not know A, which signs at 29."""
-    found = walk("[A,C]/C", "[E]/E@0 gone 5", "[A,C]/A@10")
+class TestC28:
+    """Not "no trace at all": while it stood, it took away the roots that were only listed."""
 
-    assert found == {-1: "C/AC", 0: "C/CE", 5: "C/AC", 29: "A/AC"}
+    def test_c28_who_renewed_meanwhile_does_not_know_the_root(self):
+        """Between 0 and 5 hours A was not published, so it signs at 29, not at 10."""
+        found = walk("[A,C]/C", "[E]/E@0 gone 5", "[A,C]/A@10")
+
+        assert found == {-1: "C/AC", 0: "C/CE", 5: "C/AC", 29: "A/AC"}
+
+    def test_c28_one_that_was_superseded_at_once_may_be_all_that_some_agent_saw(self):
+        found = walk("[A,C]/C", "[E]/E@0 gone 5", "[A,C]/A@0")
+
+        assert found[24] == "A/AC"
+        assert found[5] == "C/AC"

@@ -189,7 +189,12 @@ class TestRootFiles:
 def test_random_pushes_are_of_every_kind():
     """The simulation is worth what its stories are."""
     rng, world = random.Random(20_260_701), World()
-    pushes = [push for _ in range(200) for push in random_pushes(rng, world, 5, expiring=True)]
+    pushes = [
+        push
+        for expiring in (False, True)
+        for _ in range(100)
+        for push in random_pushes(rng, world, 5, expiring=expiring)
+    ]
 
     assert any(push.withdrawn for push in pushes)
     assert any(push.not_before > push.at for push in pushes)
