@@ -93,3 +93,8 @@ def test_links_lead_to_files():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         if "://" not in target:
             assert (Path(__file__).parents[2] / target).exists(), target
+
+
+def test_every_verb_is_told():
+    for verb in VERBS:
+        assert f"certagent {verb}" in README, verb
