@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _MAX_BYTES = 1 << 20
 _LONGEST = 366 * 86400
+_BOOLEAN_TAG = "tag:yaml.org,2002:bool"
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _BOOLEAN_KEYS = {"plainHttp", "secretIdWrapped"}
 
@@ -132,6 +134,12 @@ def _parse(data: bytes, path: str) -> object:
                 seen.add(str(key))
             return super().construct_mapping(node, deep)
 
+    # YAML 1.1 reads the key `on`, which hooks have, as a truth; YAML 1.2 knows these two alone.
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, regexp) for tag, regexp in known if tag != _BOOLEAN_TAG]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    Loader.add_implicit_resolver(_BOOLEAN_TAG, re.compile("^(?:true|false)$"), list("tf"))
     try:
         return yaml.load(data, Loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -15,14 +15,22 @@ from pathlib import Path
 import pytest
 
 from certagent.cli import demo
-from certagent.cli.demonstration import children, server, story
+from certagent.cli.demonstration import children, server, staging, story
 from certagent.cli.demonstration.narration import Narrator
 from certagent.cli.demonstration.operator import Operator, Places
+from certagent.cli.demonstration.staging import Stage
 from certagent.cli.demonstration.tokens import TokenIssuer
 from certagent.cli.main import main
-from certagent.errors import AccessDenied, CertagentError, ConfigurationError, UsageError
+from certagent.errors import (
+    AccessDenied,
+    CertagentError,
+    ConfigurationError,
+    SourceUnavailable,
+    UsageError,
+)
 from certagent.sinks import Snapshot
 from certagent.sources.vault.client import VaultRefused
+from tests.support.material import files, make_root
 from tests.support.process import until
 
 
@@ -265,6 +273,41 @@ def test_nothing_is_undone_twice():
 
 
 @pytest.fixture
+def half_made():
+    """An operator that made three things, of which Vault does not remove the newest."""
+    operator = Operator("http://127.0.0.1:8200", "token")
+
+    def not_answer():
+        raise SourceUnavailable("Vault had not answered in full after 10.0 s.")
+
+    done = []
+    operator._made += [
+        ("one", lambda: done.append(1)),
+        ("two", lambda: done.append(2)),
+        ("three", not_answer),
+    ]
+    return operator, done
+
+
+def test_a_vault_that_hangs_is_not_asked_again_and_all_that_is_left_is_named(
+    half_made, monkeypatch
+):
+    monkeypatch.setattr("certagent.cli.demonstration.operator._HANGS", -1.0)
+    operator, done = half_made
+    with pytest.raises(SourceUnavailable, match=r"^Left in http://\S+: three, two, one\.") as told:
+        operator.undo()
+    assert done == []
+    assert "had not answered" in told.value.hint
+
+
+def test_a_vault_that_says_at_once_that_it_cannot_is_asked_for_the_rest(half_made):
+    operator, done = half_made
+    with pytest.raises(SourceUnavailable, match=r": three\."):
+        operator.undo()
+    assert done == [2, 1]
+
+
+@pytest.fixture
 def upgrading(monkeypatch):
     """An operator whose Vault answers a write with these statuses, one after the other."""
     operator = Operator("http://127.0.0.1:8200", "token")
@@ -382,6 +425,110 @@ def test_a_bad_push_that_is_published_fails_the_demo(staged):
     agent = Staged(key=b"new")
     with pytest.raises(CertagentError, match="the bad push changed what is published"):
         staged(agent).push_badly(agent, Staged(key=b"old").snapshot)
+
+
+# A new root
+
+OLD, NEW = ("aaaaaaaa",), ("bbbbbbbb",)
+STAGED = [
+    Stage(0.0, "settled", "11111111", OLD),
+    Stage(0.3, "distribute", "11111111", OLD + NEW),
+    Stage(3.1, "switch", "22222222", OLD + NEW),
+    Stage(6.0, "settled", "22222222", NEW),
+]
+
+
+DRAWN = """\
+s after the push  -1      0       1       2       3       4       5       6       7       8
+phase             settled   distribute             switch                 settled
+signer A 11111111 =================================
+signer B 22222222                                  =======================================
+root   A aaaaaaaa ========================================================
+root   B bbbbbbbb           ==============================================================
+"""
+
+
+def test_a_new_root_is_drawn_against_time():
+    assert staging.drawn(STAGED) == DRAWN.splitlines()
+
+
+def test_a_drawing_of_a_slow_machine_is_no_wider(capsys):
+    slow = [*STAGED[:3], Stage(21.0, "settled", "22222222", NEW)]
+    Narrator().show(staging.drawn(slow))
+    lines = capsys.readouterr().out.strip("\n").splitlines()
+    assert len(lines) == len(staging.drawn(slow))
+    assert max(map(len, lines)) <= 100
+
+
+def test_the_stages_of_a_new_root_are_known():
+    assert staging.is_staged(STAGED)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        pytest.param([STAGED[0], STAGED[3]], id="one swap"),
+        pytest.param([STAGED[0], STAGED[1], STAGED[3]], id="the old root goes at the switch"),
+        pytest.param([STAGED[0], STAGED[2], STAGED[2], STAGED[3]], id="signed at once"),
+        pytest.param([STAGED[0], STAGED[1], STAGED[2], STAGED[2]], id="the old root stays"),
+        pytest.param([STAGED[0]] * 4, id="nothing"),
+    ],
+)
+def test_what_is_not_staged_is_known_too(seen):
+    assert not staging.is_staged(seen)
+
+
+def published(signer, version, phase, *roots):
+    raw = signer.raw(roots=roots) if roots else signer.raw()
+    record = {"version": str(version), "phase": phase}
+    return Snapshot(files(raw), record, datetime.now(UTC))
+
+
+class Walking(Staged):
+    """An agent that publishes these, one after the other."""
+
+    def __init__(self, *snapshots):
+        self.snapshots = {
+            (each.record["version"], each.record["phase"]): each for each in snapshots
+        }
+
+    def wait_for_version(self, version, phase):
+        return self.snapshots[str(version), phase]
+
+
+@pytest.fixture(scope="module")
+def old_ca():
+    return make_root(subject="CN=Old root").intermediate()
+
+
+@pytest.fixture(scope="module")
+def new_ca():
+    return make_root(subject="CN=New root").intermediate()
+
+
+def test_a_new_root_that_comes_in_stages_is_told_with_who_signs_and_what_is_trusted(
+    staged, old_ca, new_ca, capsys
+):
+    both = (old_ca.root, new_ca.root)
+    agent = Walking(
+        published(old_ca, 1, "distribute", *both),
+        published(new_ca, 2, "switch", *both),
+        published(new_ca, 2, "settled"),
+    )
+    staged(agent).replace_root(agent, published(old_ca, 1, "settled"))
+    said = capsys.readouterr().out
+    assert f"switch      signer {new_ca.fingerprint[:8]}" in said
+    assert f"root   A {old_ca.root.fingerprint[:8]} ==" in said
+
+
+def test_a_new_root_that_comes_in_one_swap_fails_the_demo(staged, old_ca, new_ca):
+    agent = Walking(
+        published(old_ca, 1, "distribute"),
+        published(new_ca, 2, "switch"),
+        published(new_ca, 2, "settled"),
+    )
+    with pytest.raises(CertagentError, match="the new root did not come in stages"):
+        staged(agent).replace_root(agent, published(old_ca, 1, "settled"))
 
 
 def test_a_refusal_for_another_reason_fails_the_demo(staged, monkeypatch):

@@ -180,6 +180,14 @@ class TestFaults:
 
         assert "in quotes" in faults(path, {})[0]
 
+    def test_on_is_a_key_and_yes_is_a_text_as_in_yaml_1_2(self, write):
+        hook = "hooks: [{kind: exec, name: 'yes', on: roots, command: [off]}]"
+        path = write(FILE.replace("  output: {", f"  {hook}\n  output: {{"))
+
+        (hook,) = load(path, {}).bundles[0].hooks
+
+        assert (hook.on, hook.command) == ("roots", ("off",))
+
     @pytest.mark.parametrize(
         ("text", "told"),
         [
