@@ -18,7 +18,7 @@ from certagent.cli.demonstration.narration import Narrator
 from certagent.cli.demonstration.operator import PATH, Places
 from certagent.cli.demonstration.server import Server, openbao, users
 from certagent.cli.demonstration.sidecar import sidecar
-from certagent.cli.demonstration.story import CLUSTERS, Story
+from certagent.cli.demonstration.story import CLUSTERS, NEW_MESH, Story
 
 if TYPE_CHECKING:
     import argparse
@@ -38,8 +38,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.description = (
         "Start an OpenBao on this machine, put a mesh CA with two clusters into it, run the agent"
-        " for one of them, and rotate its CA. It takes seconds, tells what it does, and leaves"
-        " nothing behind."
+        " for one of them, rotate its CA and then the root of both. It takes seconds, tells what"
+        " it does, and leaves nothing behind."
     )
     parser.add_argument(
         "--keep", action="store_true", help="leave it running to play with, until Ctrl-C"
@@ -101,7 +101,9 @@ def _tell(
         sidecar(server, story.places[first], story.projected_token(first), home)
     )
     published = story.publish(agent)
-    story.push_badly(agent, story.rotate(agent, published))
+    rotated = story.rotate(agent, published)
+    story.push_badly(agent, rotated)
+    story.replace_root(agent, rotated)
     story.trespass()
     return agent, server
 
@@ -122,7 +124,7 @@ def _keep(narrator: Narrator, server: Server, agent: Sidecar, home: Path) -> Non
     mount = Places(CLUSTERS[0], server.prefix).secrets
     narrator.offer(
         [
-            f"certagent ca intermediate --key ec256 --root mesh-ca --out mine {CLUSTERS[0]}",
+            f"certagent ca intermediate --key ec256 --root {NEW_MESH} --out mine {CLUSTERS[0]}",
             f"cd mine/{CLUSTERS[0]}",
             f"bao kv put -mount={mount} {PATH} \\",
             "  ca_key=@ca-key.pem ca_cert=@ca-cert.pem \\",
@@ -148,7 +150,8 @@ def _close(narrator: Narrator) -> None:
     narrator.step("Cleaned up: nothing of this is left")
     narrator.tell(
         "You saw: a CA that came from Vault verified and as one set; a rotation that was one swap;"
-        " a bad push that changed nothing; a cluster that reads its own CA and no other."
+        " a bad push that changed nothing; a new root that came in stages, by itself; a cluster"
+        " that reads its own CA and no other."
     )
     narrator.tell(
         "Next: the README tells how to put certagent beside istiod with one Helm overlay;"

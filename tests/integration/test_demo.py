@@ -141,7 +141,34 @@ def test_it_shows_the_fingerprints_before_and_after_the_rotation(told):
 def test_its_steps_are_numbered(told):
     steps = [int(step) for step in re.findall(r"^([0-9]+)\. ", told[0].stdout, re.MULTILINE)]
     assert steps == list(range(1, len(steps) + 1))
-    assert len(steps) == 9
+    assert len(steps) == 10
+
+
+def test_a_new_root_comes_in_stages_and_its_agent_says_so(told):
+    seen = re.findall(
+        r"^ +([0-9.]+) s: (\w+) +signer (\w{8})  roots (.+)\n +\S+ INFO  (\w+): version 4 signs",
+        told[0].stdout,
+        re.MULTILINE,
+    )
+    times, phases, signers, roots, said = zip(*seen, strict=True)
+    assert phases == said == ("distribute", "switch", "settled")
+    assert float(times[0]) < 3 <= float(times[1]) < 6 <= float(times[2])
+    old, new = set(roots[0].split(" + ")) - {roots[2]}, {roots[2]}
+    assert [set(each.split(" + ")) for each in roots] == [old | new, old | new, new]
+    assert len(old) == 1
+    assert signers[0] != signers[1] == signers[2]
+
+
+def test_the_timeline_of_a_new_root_is_drawn_with_each_signer_and_each_root(told):
+    bars = re.findall(r"^ +(signer|root) +([AB]) (\w{8}) +=+$", told[0].stdout, re.MULTILINE)
+    assert [bar[:2] for bar in bars] == [
+        ("signer", "A"),
+        ("signer", "B"),
+        ("root", "A"),
+        ("root", "B"),
+    ]
+    # Each is of a certificate that was made before the reader's eyes.
+    assert all(f"sha256   {short}" in told[0].stdout for _, _, short in bars)
 
 
 def test_it_leaves_no_file_and_no_process(told):
@@ -182,7 +209,7 @@ def test_what_keep_offers_rotates_once_more(tmp_path):
         shell = ["sh", "-euc", commands]
         subprocess.run(shell, check=True, capture_output=True, env=environment({}), timeout=30)
         log = next(process.temporary.glob("*/agent.log"))
-        until(lambda: "published bundle=istiod-ca version=4" in log.read_text())
+        until(lambda: "published bundle=istiod-ca version=5" in log.read_text())
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
         assert nothing_left(process)
@@ -248,13 +275,13 @@ def test_a_users_vault_is_as_it_was_afterwards(openbao, tmp_path):
 
 def test_a_users_vault_is_as_it_was_after_a_stop(openbao, tmp_path):
     before = inventory(openbao)
-    where = ("--keep", "--vault", openbao.address)
+    where = ("--vault", openbao.address)
     with demo(tmp_path, *where, VAULT_TOKEN=openbao.token) as process:
-        until_told(process, "Ctrl-C ends it")
+        until_told(process, "Every cluster gets its set")
         assert inventory(openbao) != before
         assert openbao.token not in process.told()
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(30) == 128 + signal.SIGINT
         assert nothing_left(process)
     assert inventory(openbao) == before
 

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from certagent.config.decoding import load
-from certagent.errors import AccessDenied, CertagentError
+from certagent.errors import AccessDenied, CertagentError, SourceUnavailable
 from certagent.runtime.concealment import conceal
 from certagent.sources.vault.client import VaultRefused, new_client
 
@@ -23,6 +23,7 @@ ROLE = "istiod"
 AUDIENCE = "vault"
 _UPGRADE = 5.0  # seconds
 _POLL = 0.02  # seconds
+_HANGS = 1.0  # seconds: who cannot answer takes no longer to say so
 SUBJECT = "system:serviceaccount:istio-system:istiod"
 
 
@@ -131,16 +132,21 @@ class Operator:
     def undo(self) -> None:
         """Remove what was made, the newest first, all that can be.
 
+        A Vault that hangs is not asked again: each of the rest would wait for as long.
         Raises the first error, with the names of all that could not be removed.
         """
         left: list[tuple[str, CertagentError]] = []
         while self._made:
             what, remove = self._made.pop()
+            began = time.monotonic()
             try:
                 with self._doing(f"remove {what}"):
                     remove()
             except CertagentError as error:
                 left.append((what, error))
+                if isinstance(error, SourceUnavailable) and time.monotonic() - began > _HANGS:
+                    left += [(rest, error) for rest, _ in reversed(self._made)]
+                    self._made.clear()
         if left:
             cause = left[0][1]
             raise type(cause)(

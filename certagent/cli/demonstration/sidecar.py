@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 INTERVAL = "500ms"
 """Between two polls; a mesh's default is 30 s."""
 
+WINDOW = "3s"
+"""For which a new root is distributed, and an old one kept; a mesh's default is 25 h."""
+
+_SLACK = "500ms"
+
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
@@ -33,14 +38,15 @@ class Sidecar:
     log: Path
     _process: subprocess.Popen[bytes] = field(repr=False)
 
-    def wait_for_version(self, version: int) -> Snapshot:
-        """Wait until a version is published, and return what a reader finds then."""
+    def wait_for_version(self, version: int, phase: str = "settled") -> Snapshot:
+        """Wait until a version's signer is published in a phase, and return what a reader finds."""
+        wanted = {"version": str(version), "phase": phase}
 
         def published() -> Snapshot | None:
             snapshot = read_directory(self.directory)
-            return snapshot if snapshot and snapshot.record["version"] == str(version) else None
+            return snapshot if snapshot and wanted.items() <= snapshot.record.items() else None
 
-        what = f"Version {version} was not published in {self.directory}"
+        what = f"Version {version} was not published in {self.directory} ({phase})"
         return wait_for(what, published, self._process, self.log)
 
     def wait_for_line(self, *words: str) -> str:
@@ -74,6 +80,10 @@ def sidecar(server: Server, places: Places, projected: str, home: Path) -> Itera
         "CERTAGENT_VAULT_ROLE": ROLE,
         "CERTAGENT_VAULT_TOKEN_FILE": str(token),
         "CERTAGENT_INTERVAL": INTERVAL,
+        "CERTAGENT_DISTRIBUTE": WINDOW,
+        "CERTAGENT_RETIRE": WINDOW,
+        "CERTAGENT_SLACK": _SLACK,
+        "ISTIO_MULTIROOT_MESH": "true",
         "CERTAGENT_SERVER_ADDRESS": f"127.0.0.1:{free_port()}",
     }
     command = [sys.executable, "-m", "certagent", "run"]

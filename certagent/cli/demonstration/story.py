@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from certagent.cli.demonstration.children import certagent
 from certagent.cli.demonstration.narration import listing
 from certagent.cli.demonstration.operator import PATH, Places, Visitor
-from certagent.cli.demonstration.sidecar import INTERVAL
+from certagent.cli.demonstration.sidecar import INTERVAL, WINDOW
+from certagent.cli.demonstration.staging import Stage, drawn, is_staged, watch
 from certagent.cli.demonstration.tokens import TokenIssuer
 from certagent.config.model import CaFields
 from certagent.errors import CertagentError
@@ -16,7 +17,7 @@ from certagent.material.raw import CA_FILES
 from certagent.sources.vault.client import VaultRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from certagent.cli.demonstration.narration import Narrator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from certagent.sinks import Snapshot
 
 CLUSTERS = ("cluster1", "cluster2")
+NEW_MESH = "new-mesh-ca"
 _PARTS = ("private_key", "certificate", "chain", "roots")
 _FORBIDDEN = 403
 
@@ -90,8 +92,8 @@ class Story:
         """Show the agent of cluster1, and what it published."""
         self._say.step("The agent of cluster1 starts: `certagent run`, as in istiod's pod")
         self._say.tell(
-            f"Its environment is all its configuration (it polls every {INTERVAL} to keep this"
-            " short; the default is 30s):"
+            f"Its environment is all its configuration (it polls every {INTERVAL}, and gives a new"
+            f" root {WINDOW} windows, to keep this short; the defaults are 30s and 25h):"
         )
         self._say.show(f"{name}={value}" for name, value in sidecar.settings.items())
         published = sidecar.wait_for_version(1)
@@ -147,6 +149,51 @@ class Story:
         self._say.show([refusal])
         self._say.tell(f"Version {published.record['version']} stays published, to the byte.")
 
+    def replace_root(self, sidecar: Sidecar, published: Snapshot) -> None:
+        """Store sets under a new root, and watch the agent go over to it by itself."""
+        self._say.step("A new root for the whole mesh, and nobody is refused")
+        self._say.tell(
+            "The rotation that takes meshes down. A workload accepts another if it trusts the"
+            " other's root. Were root A replaced by root B in one swap, who has renewed already and"
+            " who has not would refuse each other."
+        )
+        self._command("ca", "root", "--key", "ec256", "--out", NEW_MESH)
+        self._intermediates(NEW_MESH, *CLUSTERS, root=NEW_MESH)
+        pushed = time.monotonic()
+        versions = {
+            name: self._operator.store(places, _fields(self._home / NEW_MESH / name))
+            for name, places in self.places.items()
+        }
+        version = versions["cluster1"]
+        self._say.tell(
+            f"Every cluster gets its set: cluster1 as version {version}, cluster2 as version"
+            f" {versions['cluster2']}. Nobody does anything more. What the agent of cluster1"
+            " publishes from here on, in seconds after the push, and its own lines about it:"
+        )
+        stages = [Stage.seen(published, 0)]
+        for stage, line in watch(sidecar, int(published.record["version"]), version, pushed):
+            self._say.show([str(stage), line])
+            stages.append(stage)
+        if not is_staged(stages):
+            raise _failure("the new root did not come in stages")
+        self._explain(stages)
+
+    def _explain(self, stages: Sequence[Stage]) -> None:
+        self._say.tell(
+            "The same, drawn: who signs, and what root-cert.pem tells workloads to trust:"
+        )
+        self._say.show(drawn(stages))
+        self._say.tell(
+            "Why nobody is refused: a workload gets its certificate and its roots together, and"
+            " renews both before the certificate expires. In `distribute` everybody comes to trust"
+            " B, while A still signs: at the switch there is nobody left who would refuse B. In"
+            " `switch` B signs and A stays trusted, until the last certificate under A has expired."
+        )
+        self._say.tell(
+            f"Each window was {WINDOW} here. By default it is 25h: the 24h that Istio's"
+            " certificates live, and 1h of slack for clocks and polls."
+        )
+
     def trespass(self) -> None:
         """Try to read cluster2's set as cluster1, and be refused."""
         self._say.step("Who breaks into cluster1 does not get cluster2")
@@ -173,8 +220,8 @@ class Story:
     def _next(self) -> Path:
         return self._mesh / "next" / "cluster1"
 
-    def _intermediates(self, out: str, *clusters: str) -> None:
-        where = ("--root", "mesh-ca", "--out", out)
+    def _intermediates(self, out: str, *clusters: str, root: str = "mesh-ca") -> None:
+        where = ("--root", root, "--out", out)
         self._command("ca", "intermediate", "--key", "ec256", *where, *clusters)
 
     def _command(self, *words: str) -> None:

@@ -112,6 +112,13 @@ def test_a_program_that_cannot_be_run_is_told(installed, capsys, monkeypatch):
     assert f"{program} cannot be run" in capsys.readouterr().err
 
 
+def test_what_is_denied_to_the_story_is_not_blamed_on_the_program(installed, tmp_path, monkeypatch):
+    installed("bao", "exec /bin/sleep 60")
+    monkeypatch.setattr(server.Operator, "has_mount", lambda *_: True)
+    with pytest.raises(PermissionError, match="the disk"), server.openbao(tmp_path):
+        raise PermissionError("the disk")
+
+
 @pytest.mark.parametrize("url", ["http://vault.example.com:8200", "https://192.0.2.1", "http://[x"])
 def test_another_machine_is_refused_without_yes_and_without_a_connection(
     url, no_network, monkeypatch, capsys
