@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from certagent.assignment import Listener
 from certagent.errors import AccessDenied, CertagentError, SourceUnavailable, Stopping
-from certagent.keeper import Keeper, Listener
+from certagent.keeper import Keeper
 from certagent.runtime.logs import fields
 from certagent.runtime.signals import Wake
 from certagent.runtime.status import AgentStatus
@@ -23,7 +24,7 @@ from certagent.runtime.status import AgentStatus
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from certagent.keeper import Assignment, Change
+    from certagent.assignment import Assignment, Change
     from certagent.runtime.schedule import Schedule
     from certagent.runtime.signals import Signals
     from certagent.sources import Connection

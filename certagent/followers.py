@@ -18,7 +18,7 @@ from certagent.runtime.logs import fields
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from certagent.keeper import Change
+    from certagent.assignment import Change
     from certagent.runtime.handshake import Reader
     from certagent.runtime.hooks.runner import HookRunner
     from certagent.runtime.status import AgentStatus

@@ -8,10 +8,10 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from certagent.assignment import published_bundle
 from certagent.cli.options import add_configuration, add_format, configuration
 from certagent.cli.show import bundle_object, days_left, finding_lines, finding_object, tree
 from certagent.errors import CertagentError, MaterialRefused, SecretNotFound
-from certagent.keeper import published_bundle
 from certagent.material.bundle import KeyCertBundle
 from certagent.material.verification import verify
 from certagent.sinks.directory import read_directory

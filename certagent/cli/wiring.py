@@ -12,10 +12,10 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from certagent.agent import GRACE, Agent, Follower, Tempo
+from certagent.assignment import Assignment, Reader
 from certagent.cli.rules import pins, policy
 from certagent.config.model import permissions, seconds
 from certagent.errors import ConfigurationError
-from certagent.keeper import Assignment, Reader
 from certagent.runtime import logs
 from certagent.runtime.hardening import harden
 from certagent.runtime.schedule import Schedule

@@ -8,8 +8,8 @@ import random
 import pytest
 
 from certagent.agent import Agent, Interrupted, Tempo
+from certagent.assignment import Assignment
 from certagent.errors import ConfigurationError, OutputError, SourceUnavailable
-from certagent.keeper import Assignment
 from certagent.runtime.schedule import Schedule
 from certagent.runtime.signals import Wake
 from tests.support.material import make_root

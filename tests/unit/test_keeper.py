@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from certagent.assignment import Assignment, Reader
 from certagent.chronicle import LOOKBACK
 from certagent.errors import (
     MaterialRefused,
@@ -15,7 +16,7 @@ from certagent.errors import (
     SecretNotFound,
     SourceUnavailable,
 )
-from certagent.keeper import Assignment, Keeper, Reader
+from certagent.keeper import Keeper
 from certagent.material.codes import ERRORS
 from certagent.material.finding import Finding, Severity
 from certagent.material.history import Policy

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from certagent.keeper import published_bundle
+from certagent.assignment import published_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

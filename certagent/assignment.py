@@ -1,0 +1,101 @@
+"""What is to be kept published, and what a publication changes: plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from certagent.material.bundle import KeyCertBundle
+from certagent.material.history import Policy
+from certagent.material.raw import CA_FILES, RawBundle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from certagent.material.verification import VerifiedBundle
+    from certagent.sinks import Sink, Snapshot
+    from certagent.sources import Source
+
+ROOTS_FILE = CA_FILES["roots"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What the reader of a directory can do with a change of roots.
+
+    `may_run`: it may have read what is published; before its first start anything can be published.
+    `takes_roots`: it follows such a change, by a reload or because hooks restart it. `pace` is how
+    long it may take to read a set, in seconds: a bridge stands for so long.
+    """
+
+    may_run: bool = False
+    takes_roots: bool = True
+    pace: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One bundle to keep published: from where, to where, and by which rules.
+
+    `pins` are the SHA-256 (hex) of the roots that may be published, none means any. `fallback` is
+    what a start uses that cannot reach its store. `watched`: the source tells when it changes.
+    """
+
+    name: str
+    source: Source
+    sink: Sink
+    required: bool = True
+    policy: Policy = field(default_factory=Policy)
+    pins: frozenset[str] = frozenset()
+    reader: Reader = Reader()
+    fallback: Source | None = None
+    watched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a publication changed, for those who are told of it; `at` is monotonic, in seconds."""
+
+    bundle: str
+    verified: VerifiedBundle
+    record: Mapping[str, str]
+    before: Snapshot | None
+    files: frozenset[str]
+    at: float
+
+    @property
+    def roots(self) -> bool:
+        """Whether the reader's trust changed."""
+        return ROOTS_FILE in self.files
+
+
+class Listener(Protocol):
+    """Who is told of publications; it never blocks for long, and never raises."""
+
+    def changing(self, bundle: str) -> None:
+        """Take note that a bundle is about to change."""
+        ...
+
+    def changed(self, change: Change) -> None:
+        """Take note of a publication."""
+        ...
+
+
+def ca_files(bundle: KeyCertBundle) -> dict[str, bytes]:
+    """Return a CA under the file names that istiod reads; without CRLs there is no CRL file."""
+    raw = bundle.canonical()
+    parts = {CA_FILES[part]: getattr(raw, part) for part in CA_FILES}
+    return {name: data for name, data in parts.items() if data}
+
+
+def changes(before: Snapshot | None, files: Mapping[str, bytes]) -> str:
+    """Return the names of the files that a publication changes, with spaces between."""
+    old = before.files if before else {}
+    names = sorted(old.keys() | files.keys())
+    return " ".join(name for name in names if old.get(name) != files.get(name))
+
+
+def published_bundle(published: Snapshot) -> KeyCertBundle:
+    """Read a published set; raises `MaterialRefused`."""
+    parts = {part: published.files.get(name) for part, name in CA_FILES.items()}
+    return KeyCertBundle.decode(RawBundle.of(parts, {part: part for part in CA_FILES}))
