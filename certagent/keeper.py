@@ -252,7 +252,8 @@ class Keeper:
     def _note_judged(self, judged: Judged) -> None:
         """Count and tell a new verdict; what a good version warns of is said when it is used."""
         if judged.withdrawn:
-            self._reporter.withdrawn(judged)
+            is_newest = judged is self._chronicle.entries[0]
+            self._reporter.withdrawn(judged, is_newest=is_newest)
         elif judged.bundle is not None:
             running_since, stored = self.status.last_success, judged.created_at
             late = self._now - stored if stored and running_since else timedelta()

@@ -75,6 +75,7 @@ class Reporter:
                 sha256=certificate.fingerprint,
                 roots=" ".join(root.fingerprint[:16] for root in verified.bundle.roots),
                 phase=record.get("phase", ""),
+                bridge=record.get("bridge", ""),
                 changed=changes(before, files) if before else "all (first publication)",
             ),
         )
@@ -120,21 +121,23 @@ class Reporter:
             "what the store held before version %s cannot be known: a root that was replaced within"
             " the last %s is not kept, and a new one is staged only by agents that run already",
             oldest,
-            window,
+            f"{window / timedelta(hours=1):g} h",
             extra=fields(bundle=self._bundle, source=self._source),
         )
 
-    def withdrawn(self, judged: Judged) -> None:
+    def withdrawn(self, judged: Judged, *, is_newest: bool) -> None:
         """Tell that a version was taken back in the store."""
+        hint = "Its root is kept for nobody any more."
+        if is_newest:
+            hint = (
+                "Within the time of its distribution the version before goes on to sign; after it,"
+                " nothing changes until a new set is stored."
+            )
         log.warning(
             "version %s was %s",
             judged.version,
             judged.withdrawn,
-            extra=fields(
-                bundle=self._bundle,
-                hint="Within the time of its distribution the version before goes on to sign; after"
-                " it, nothing changes until a new set is stored.",
-            ),
+            extra=fields(bundle=self._bundle, hint=hint),
         )
 
     def late(self, judged: Judged, late: timedelta) -> None:
