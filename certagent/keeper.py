@@ -171,6 +171,10 @@ class Keeper:
             if self.status.version not in {"", decision.signer.version}:
                 self._reporter.same_set(decision.signer.version)
             self._note_published(bundle, decision.signer.version)
+            record = self._record(decision.signer, decision)
+            if record.get("history") != published.record.get("history"):
+                # Nothing else remembers what was pushed: a restart would begin its windows anew.
+                sink.remember({**published.record, **record})
             return
         # Joined roots can mislead a verifier that neither revision alone misleads.
         verified = verify(bundle, now)

@@ -46,6 +46,10 @@ class Sink(Protocol):
         """Make the set visible at once, or leave what was there; raises `OutputError`."""
         ...
 
+    def remember(self, record: Mapping[str, str]) -> None:
+        """Replace the record of the published set, whose files stay; raises `OutputError`."""
+        ...
+
     def tidy(self) -> None:
         """Remove the set before the present one, which slow readers may have held open."""
         ...

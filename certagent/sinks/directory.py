@@ -12,10 +12,19 @@ from typing import TYPE_CHECKING
 from certagent.errors import OutputError
 from certagent.sinks import Snapshot
 from certagent.sinks.held import OPEN_DIRECTORY, HeldDirectory, exists, explained, opened, target
-from certagent.sinks.version import DIRECTORY_MODE, Damaged, Modes, load, prepare, remove, write
+from certagent.sinks.version import (
+    DIRECTORY_MODE,
+    Damaged,
+    Modes,
+    annotate,
+    load,
+    prepare,
+    remove,
+    write,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from certagent.sinks import Publication
     from certagent.sinks.version import Entry
@@ -101,6 +110,16 @@ class AtomicDirectory:
         self._previous = before
         self._settle(top)  # (9)
         return Snapshot(dict(publication.files), dict(publication.record), published_at)
+
+    def remember(self, record: Mapping[str, str]) -> None:
+        """Replace the record of the published set; raises `OutputError`."""
+        with explained(f"Cannot write to {self.path}"):
+            top = self._hold()
+            try:
+                with opened(self._current(top), top) as version:
+                    annotate(record, version)
+            except Damaged as damage:
+                raise OutputError(f"The set in {self.path} is damaged: {damage}.") from damage
 
     def tidy(self) -> None:
         """Remove the set before the present one; what cannot be removed is a warning."""

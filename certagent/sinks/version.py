@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime  # noqa: TC003 - msgspec resolves the annotation when it decodes
 from typing import TYPE_CHECKING, Annotated
@@ -21,12 +22,15 @@ from certagent.sinks import Snapshot
 from certagent.sinks.held import opened
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Mapping
 
     from certagent.sinks import Publication
 
 RECORD = ".certagent.json"
 """What the agent must remember of a version lies beside its files, and is swapped with them."""
+
+_NEW_RECORD = f"{RECORD}.new"
+_RECORD_MODE = 0o644  # it is without secrets
 
 DIRECTORY_MODE = 0o755
 """The files' own modes guard them; a reader of the key's group (0640) must get this far."""
@@ -99,8 +103,7 @@ def prepare(
             Entry(name, data, modes.of(private=name in publication.private))
             for name, data in publication.files.items()
         ),
-        # Without secrets.
-        Entry(RECORD, record, 0o644),
+        Entry(RECORD, record, _RECORD_MODE),
     )
 
 
@@ -142,6 +145,23 @@ def load(directory: int, modes: Modes | None = None) -> Snapshot:
     return Snapshot(files, record.record, record.published_at)
 
 
+def annotate(record: Mapping[str, str], directory: int) -> None:
+    """Replace what a version's record remembers, by one rename; its files stay as they are.
+
+    Who watches the directory above sees nothing of it. Raises `Damaged` and `OSError`.
+    """
+    try:
+        present = decode(_read(RECORD, directory)[0], type=_Record)
+    except MsgspecError:
+        raise Damaged(f"{RECORD} cannot be read") from None
+    with suppress(FileNotFoundError):
+        os.unlink(_NEW_RECORD, dir_fd=directory)  # a killed run left it
+    renewed = encode(_Record(present.published_at, dict(record), present.files))
+    _write(Entry(_NEW_RECORD, renewed, _RECORD_MODE), directory)
+    os.rename(_NEW_RECORD, RECORD, src_dir_fd=directory, dst_dir_fd=directory)
+    os.fsync(directory)
+
+
 def remove(name: str, directory: int) -> None:
     """Delete the version directory `name`; raises `OSError`."""
     with opened(name, directory) as version:
@@ -155,7 +175,7 @@ def _is_plain(name: str) -> bool:
         name.isprintable()  # so neither a NUL nor what cannot be encoded
         and 0 < len(name.encode()) <= _NAME_BYTES
         and not name.startswith("..")
-        and name not in (".", RECORD)
+        and name not in (".", RECORD, _NEW_RECORD)
         and "/" not in name
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from certagent.sinks import Publication, Snapshot
 from certagent.sources import Revision
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from certagent.material.raw import RawBundle
 
@@ -73,6 +73,10 @@ class MemorySink:
         self.writes += 1
         self.snapshot = Snapshot(publication.files, publication.record, datetime.now(UTC))
         return self.snapshot
+
+    def remember(self, record: Mapping[str, str]) -> None:
+        assert self.snapshot is not None
+        self.snapshot = replace(self.snapshot, record=dict(record))
 
     def tidy(self) -> None:
         self.tidied += 1

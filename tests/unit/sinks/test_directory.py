@@ -722,3 +722,60 @@ def test_a_failing_system_call_is_told_with_cause_and_advice(
 def test_no_key_is_in_any_representation(sink):
     published = sink.publish(publication(1))
     assert "1 ca-key.pem" not in repr((publication(1), published, sink, sink.read()))
+
+
+# What is remembered
+
+
+def test_the_record_is_replaced_and_nothing_else(sink, path):
+    before = sink.publish(publication(1))
+    stamp = (path / "..data").readlink()
+
+    sink.remember({"version": "2"})
+
+    after = sink.read()
+    assert after.record == {"version": "2"}
+    assert (after.files, after.published_at) == (before.files, before.published_at)
+    assert (path / "..data").readlink() == stamp
+    assert _mode(path / "..data" / ".certagent.json") == 0o644
+
+
+def test_what_a_killed_run_left_of_a_record_is_in_nobodys_way(sink, path):
+    sink.publish(publication(1))
+    (path / "..data" / ".certagent.json.new").write_text("half")
+
+    sink.remember({"version": "2"})
+
+    assert sink.read().record == {"version": "2"}
+    assert not (path / "..data" / ".certagent.json.new").exists()
+
+
+@pytest.mark.parametrize("content", [None, "not JSON"])
+def test_the_record_of_a_damaged_set_is_not_replaced(sink, path, content):
+    sink.publish(publication(1))
+    record = path / "..data" / ".certagent.json"
+    record.unlink()
+    if content:
+        record.write_text(content)
+
+    with pytest.raises(OutputError, match="damaged"):
+        sink.remember({"version": "2"})
+
+
+def test_a_record_survives_a_crash_at_every_call(path, monkeypatch):
+    for number in range(1, 100):
+        sink = AtomicDirectory(path)
+        sink.publish(publication(1))
+        faulty = FaultyOs(number, Crash())
+        with monkeypatch.context() as patched:
+            install(patched, faulty)
+            try:
+                sink.remember({"version": "2"})
+                crashed = False
+            except Crash:
+                crashed = True
+        sink.close()
+        assert read_directory(path).record["version"] in {"2", publication(1).record["version"]}
+        if not crashed:
+            return
+    pytest.fail("it never came to its end")
