@@ -10,12 +10,13 @@ import logging
 import math
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from certagent.assignment import Listener
-from certagent.errors import AccessDenied, CertagentError, SourceUnavailable, Stopping
+from certagent.errors import AccessDenied, CertagentError, OutputError, SourceUnavailable, Stopping
 from certagent.keeper import Keeper
 from certagent.runtime.logs import fields
 from certagent.runtime.signals import Wake
@@ -50,6 +51,10 @@ class Follower(Listener, Protocol):
 
     def turn(self, now: float) -> float:
         """Do what is due at `now` (monotonic), and return when the next turn is due."""
+        ...
+
+    def told(self) -> Sequence[str]:
+        """Return the bundles of whose last change everybody has been told since it was asked."""
         ...
 
     def report(self, status: AgentStatus) -> AgentStatus:
@@ -149,6 +154,7 @@ class Agent:
             due = min(task.due for task in self._tasks)
             for follower in self._followers:
                 due = min(due, follower.turn(time.monotonic()))
+                self._acknowledge(follower.told())
             pause = max(0.0, due - time.monotonic())
             self.status = self._status(pause)
             wake = self._signals.wait(pause)
@@ -168,6 +174,12 @@ class Agent:
             task.keeper.assignment.sink.close()
         for connection in self._connections.values():
             connection.close()
+
+    def _acknowledge(self, bundles: Sequence[str]) -> None:
+        for task in self._tasks:
+            if task.keeper.assignment.name in bundles:
+                with suppress(OutputError):  # the next pass meets it too, and says so
+                    task.keeper.acknowledge()
 
     @staticmethod
     def _is_due(task: _Task, wake: Wake) -> bool:

@@ -16,7 +16,7 @@ from certagent.runtime.hooks import PUBLISHED, UNCONFIRMED, Event
 from certagent.runtime.logs import fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from certagent.assignment import Change
     from certagent.runtime.handshake import Reader
@@ -37,6 +37,7 @@ class Hooks:
     def __init__(self, runner: HookRunner, directories: Mapping[str, str]) -> None:
         self._runner = runner
         self._directories = directories
+        self._untold: dict[str, int] = {}
 
     def report(self, status: AgentStatus) -> AgentStatus:
         """Return the status with how each hook fared."""
@@ -48,6 +49,7 @@ class Hooks:
     def changed(self, change: Change) -> None:
         """Tell the hooks that want to know."""
         if change.before is not None:
+            self._untold[change.bundle] = self._given_up(change.bundle)
             self._runner.submit(event(PUBLISHED, change, self._directories[change.bundle]))
 
     def unconfirmed(self, change: Change, reason: str) -> None:
@@ -55,9 +57,21 @@ class Hooks:
         directory = self._directories[change.bundle]
         self._runner.submit(event(UNCONFIRMED, change, directory, reason))
 
-    def turn(self, now: float) -> float:  # noqa: ARG002 - hooks have threads of their own
-        """Return that nothing is ever due."""
-        return math.inf
+    def turn(self, now: float) -> float:
+        """Return when to look again whether the hooks are done: they have threads of their own."""
+        return now + 1.0 if self._untold else math.inf
+
+    def told(self) -> Sequence[str]:
+        """Return the bundles all of whose hooks have run; one that was given up never has."""
+        waiting = {hook.bundle for hook in self._runner.status if hook.waiting}
+        done = [bundle for bundle in self._untold if bundle not in waiting]
+        ok = [bundle for bundle in done if self._given_up(bundle) == self._untold[bundle]]
+        for bundle in done:
+            del self._untold[bundle]
+        return ok
+
+    def _given_up(self, bundle: str) -> int:
+        return sum(hook.given_up for hook in self._runner.status if hook.bundle == bundle)
 
     def close(self) -> None:
         """End what runs."""
@@ -103,6 +117,10 @@ class Confirmations:
                 self._pending[bundle] = (change, confirmer, seen.state)
                 self._tell(change, seen)
         return min((confirmer.due for _, confirmer, _ in self._pending.values()), default=math.inf)
+
+    def told(self) -> Sequence[str]:
+        """Return nothing: who asks has told nobody."""
+        return ()
 
     def report(self, status: AgentStatus) -> AgentStatus:
         """Return the status with whose reader did not take its set."""

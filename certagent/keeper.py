@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from certagent.assignment import ROOTS_FILE, Change, ca_files, changes, published_bundle
 from certagent.chronicle import Chronicle, Judged, judge
@@ -22,6 +22,7 @@ from certagent.errors import (
     SecretNotFound,
 )
 from certagent.material.bundle import refusal
+from certagent.material.pinning import unpinned
 from certagent.material.raw import CA_FILES
 from certagent.material.roots import joined, next_file
 from certagent.material.rotation import Phase, Plan, plan
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
     from certagent.material.history import HistoricRevision
     from certagent.material.verification import VerifiedBundle
     from certagent.sinks import Snapshot
+
+_UNTOLD = "untold"
+"""The record's mark of a change of roots until everybody has been told of it: a restart that a hook
+owes istiod must not be lost with the agent."""
 
 _OPEN_PHASES = {Phase.DISTRIBUTE, Phase.SWITCH, Phase.EARLY}
 
@@ -97,13 +102,39 @@ class Keeper:
             return
         version = published.record.get("version", "")
         try:
-            verified = verify(published_bundle(published), now)
+            bundle = published_bundle(published)
+            self._remember(published, bundle, now)
+            verified = verify(bundle, now)
+            if strangers := tuple(unpinned(bundle, self.assignment.pins)):
+                raise refusal(strangers)
         except MaterialRefused as error:
             self._reporter.not_adopted(version, error)
             return
-        self._note_published(verified.bundle, version)
-        self._remember(published, verified, now)
-        self._reporter.adopted(published, verified.bundle.certificate.fingerprint)
+        self._note_published(bundle, version)
+        fallback = self.assignment.fallback
+        is_fallback = fallback is not None and published.record.get("source") == fallback.name
+        self.status = replace(self.status, fallback=is_fallback)
+        self._reporter.adopted(published, bundle.certificate.fingerprint)
+        if _UNTOLD in published.record:
+            # The process before ended before its hooks had restarted the reader, perhaps.
+            told = frozenset({ROOTS_FILE})
+            self._listener.changed(
+                Change(
+                    self.assignment.name,
+                    verified,
+                    published.record,
+                    published,
+                    told,
+                    time.monotonic(),
+                )
+            )
+
+    def acknowledge(self) -> None:
+        """Note that everybody has been told of the published roots; raises `OutputError`."""
+        published = self.assignment.sink.read()
+        if published is not None and _UNTOLD in published.record:
+            record = {key: text for key, text in published.record.items() if key != _UNTOLD}
+            self.assignment.sink.remember(record)
 
     def fall_back(self, now: datetime) -> bool:
         """Publish the fallback's set, where there is one and nothing is published yet; say whether.
@@ -142,13 +173,13 @@ class Keeper:
         self.status = replace(self.status, history_cut=self._chronicle.is_cut)
         return None
 
-    def _remember(self, published: Snapshot, verified: VerifiedBundle, now: datetime) -> None:
+    def _remember(self, published: Snapshot, bundle: KeyCertBundle, now: datetime) -> None:
         """Take up what the process before knew of a store that keeps no history."""
         record = published.record
         if record.get("source") != self.assignment.source.name:
             return
         revisions, first_seen = remembered(
-            record.get("history", ""), record.get("version", ""), verified, now
+            record.get("history", ""), record.get("version", ""), bundle, now
         )
         self._chronicle.entries = tuple(
             Judged(each.version, None, each) for each in reversed(revisions)
@@ -181,25 +212,36 @@ class Keeper:
         record = self._record(decision.signer, decision)
         if published is not None and self.assignment.reader.may_run:
             wanted = files[ROOTS_FILE]
-            files[ROOTS_FILE] = self._guarded(published, wanted, decision)
+            if not self.assignment.reader.takes_roots and wanted != published.files[ROOTS_FILE]:
+                self._hold_roots(published, decision, now)
+            files[ROOTS_FILE] = next_file(published.files[ROOTS_FILE], wanted)
             if files[ROOTS_FILE] != wanted:
                 record["bridge"] = "true"
             if published.files == files or self._bridge_stands(published, now):
                 return
         self._write(verified, files, record, published)
 
-    def _guarded(self, published: Snapshot, wanted: bytes, decision: Plan[Certificate]) -> bytes:
-        """Return the roots file that may follow the published one, for a reader that runs."""
-        before = published.files.get(ROOTS_FILE, b"")
-        if before != wanted and not self.assignment.reader.takes_roots:
-            raise PublicationHeld(
-                f"{decision.why}; this changes the roots, and istiod would refuse it together with"
-                " every later change.",
-                hint="Set ISTIO_MULTIROOT_MESH=true for istiod and for certagent, or"
-                " rotation.istiod: restart with a hook\nthat restarts istiod. What is published"
-                " stays.",
-            )
-        return next_file(before, wanted)
+    def _hold_roots(
+        self, published: Snapshot, decision: Plan[Certificate], now: datetime
+    ) -> NoReturn:
+        """Keep the published roots, for a reader that cannot take others, and raise the alarm.
+
+        A signer under a root that is published already is used all the same: it changes no trust.
+        """
+        held_back = published_bundle(published).roots
+        signer = decision.signer
+        if signer is not None and signer.bundle is not None and signer.anchors & set(held_back):
+            bundle = replace(signer.bundle.bundle, roots=held_back)
+            files = ca_files(bundle) | {ROOTS_FILE: published.files[ROOTS_FILE]}
+            if files != published.files:
+                self._write(verify(bundle, now), files, self._record(signer, decision), published)
+        raise PublicationHeld(
+            f"{decision.why}; this changes the roots, and istiod would refuse it together with"
+            " every later change.",
+            hint="Set ISTIO_MULTIROOT_MESH=true for istiod and for certagent, or rotation.istiod:"
+            " restart with a hook\nthat restarts istiod. Until then the published roots stay: do"
+            " not scale or restart istiod, a new pod takes the new ones.",
+        )
 
     def _bridge_stands(self, published: Snapshot, now: datetime) -> bool:
         """Whether the published set is a bridge that the reader may not have crossed yet."""
@@ -230,13 +272,15 @@ class Keeper:
     ) -> None:
         fingerprint = verified.bundle.certificate.fingerprint
         record |= {"sha256": fingerprint, "rootSet": verified.bundle.root_set}
+        names = frozenset(changes(before, files).split())
+        if before is not None and ROOTS_FILE in names:
+            record[_UNTOLD] = "true"
         private = frozenset({CA_FILES["private_key"]})
         self._listener.changing(self.assignment.name)
         self.assignment.sink.publish(Publication(files=files, private=private, record=record))
         self._note_published(verified.bundle, record["version"])
         self.status = replace(self.status, published=self.status.published + 1)
         self._reporter.published(verified, record, before, files)
-        names = frozenset(changes(before, files).split())
         self._listener.changed(
             Change(self.assignment.name, verified, record, before, names, time.monotonic())
         )

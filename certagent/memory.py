@@ -20,6 +20,7 @@ from certagent.material.verification import verify
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from certagent.material.bundle import KeyCertBundle
     from certagent.material.certificates import Certificate
     from certagent.material.verification import VerifiedBundle
 
@@ -61,23 +62,26 @@ def written(
 
 
 def remembered(
-    text: str, signer: str, published: VerifiedBundle, now: datetime
+    text: str, signer: str, published: KeyCertBundle, now: datetime
 ) -> tuple[list[HistoricRevision[Certificate]], dict[str, datetime]]:
     """Read what was written beside a published set; `signer` is the version of its key.
 
-    Revisions are oldest first. One whose roots are no longer published is left out, and one that
-    cannot be read is as good as none: the agent then knows less, and says so. Never raises.
+    Revisions are oldest first. One is left out when nobody needs to trust it any more: none of the
+    roots that it signs under is published. Of the roots that it merely listed, those that are no
+    longer published are. What cannot be read is as good as none: the agent then knows less, and
+    says so. Never raises.
     """
     try:
         memory = msgspec.json.decode(text, type=_Memory)
     except msgspec.MsgspecError:
         return [], {}
-    roots = {root.fingerprint: root for root in published.bundle.roots}
+    roots = {root.fingerprint: root for root in published.roots}
     revisions = []
     for past in memory.revisions:
-        if not roots.keys() >= {*past.roots, *past.anchors}:
+        anchors = frozenset(roots[each] for each in past.anchors if each in roots)
+        if not anchors:
             continue
-        own = frozenset(roots[each] for each in past.roots)
+        own = frozenset(roots[each] for each in past.roots if each in roots)
         bundle = _alone(published, own, now) if past.version == signer else None
         revisions.append(
             HistoricRevision(
@@ -86,7 +90,7 @@ def remembered(
                 past.not_before,
                 past.not_after,
                 own,
-                frozenset(roots[each] for each in past.anchors),
+                anchors,
                 bundle=bundle,
             )
         )
@@ -94,11 +98,11 @@ def remembered(
 
 
 def _alone(
-    published: VerifiedBundle, own: frozenset[Certificate], now: datetime
+    published: KeyCertBundle, own: frozenset[Certificate], now: datetime
 ) -> VerifiedBundle | None:
     """Return the signer's set with the roots that it was stored with."""
-    ordered = tuple(root for root in published.bundle.roots if root in own)
+    ordered = tuple(root for root in published.roots if root in own)
     try:
-        return verify(replace(published.bundle, roots=ordered), now)
+        return verify(replace(published, roots=ordered), now)
     except MaterialRefused:
         return None

@@ -36,6 +36,7 @@ class Reporter:
         self._source = source
         self._phase = ""
         self._warned: tuple[Finding, ...] = ()
+        self._withdrawn: set[str] = set()
 
     def phase(self, decision: Plan[Certificate]) -> None:
         """Tell a plan that has changed; a hold is an error of the pass, and told as such."""
@@ -127,6 +128,7 @@ class Reporter:
 
     def withdrawn(self, judged: Judged, *, is_newest: bool) -> None:
         """Tell that a version was taken back in the store."""
+        self._withdrawn.add(judged.version)
         hint = "Its root is kept for nobody any more."
         if is_newest:
             hint = (
@@ -146,6 +148,8 @@ class Reporter:
         Its windows count from when it was stored: what is left of its distribution may be too short
         for those who trust what this agent published meanwhile.
         """
+        if judged.version in self._withdrawn:
+            return  # it was undeleted, and is nothing new
         log.warning(
             "version %s was stored %s ago and is seen only now",
             judged.version,

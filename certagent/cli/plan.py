@@ -68,13 +68,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        in_utc = moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a time as 2026-07-01T12:00:00Z"
         ) from None
     if moment.tzinfo is None:
         raise argparse.ArgumentTypeError(f"{text!r} has no time zone; end it with Z for UTC")
-    return moment.astimezone(UTC)
+    return in_utc
 
 
 def _outlook(place: Place, at: datetime) -> _Outlook:

@@ -117,3 +117,30 @@ def test_restart_without_a_hook_is_a_wrong_configuration(environ, configured):
     config = configured({}, rotation={"istiod": "restart"})
     with running("--config", config, **environ) as agent:
         assert agent.process.wait(20) == 78
+
+
+def test_a_restart_that_istiod_is_owed_outlives_the_agent(
+    openbao, mount, environ, configured, root, tmp_path
+):
+    ran, allowed, tried = tmp_path / "ran", tmp_path / "allowed", tmp_path / "tried"
+    command = ["sh", "-c", f"touch {tried}; test -e {allowed} && touch {ran}"]
+    hook = {"kind": "exec", "name": "restart", "on": "roots", "command": command}
+    config = configured({"hooks": [hook]}, rotation={"istiod": "restart"})
+    first = root.intermediate()
+    openbao.put(mount, "ca", fields(first.raw()))
+    with running("--config", config, **environ) as agent:
+        agent.until(lambda: agent.publications)
+        openbao.put(mount, "ca", fields(first.raw(roots=(root, make_root()))))
+        agent.until(tried.exists)
+        agent.process.kill()
+        agent.process.wait(10)
+    allowed.touch()
+
+    with running("--config", config, **environ) as agent:
+        agent.until(ran.exists)
+        agent.until(lambda: "untold" not in _record(tmp_path))
+        assert agent.stop() == 0
+
+
+def _record(tmp_path) -> str:
+    return (tmp_path / "ca" / "..data" / ".certagent.json").read_text()

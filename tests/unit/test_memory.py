@@ -37,7 +37,7 @@ def revision(version, ca):
 def test_what_was_written_is_remembered_in_its_order(old, new):
     text = written([revision("1", old), revision("2", new)], {"2": NOW})
 
-    revisions, first_seen = remembered(text, "1", verified(old, new), NOW)
+    revisions, first_seen = remembered(text, "1", verified(old, new).bundle, NOW)
 
     assert [each.version for each in revisions] == ["1", "2"]
     assert [each.stored_at for each in revisions] == [NOW, NOW]
@@ -46,10 +46,21 @@ def test_what_was_written_is_remembered_in_its_order(old, new):
     assert revisions[1].bundle is None, "its key is not on the volume"
 
 
-def test_a_revision_whose_root_has_gone_is_left_out(old, new):
+def test_a_root_that_was_merely_listed_may_have_gone(old, new):
+    """[A, C]/A, then [B]/B: C goes at once, and A has signed."""
+    listed = HistoricRevision.good("1", NOW, verified(old, make_root().intermediate()))
+    text = written([listed, revision("2", new)], {})
+
+    revisions, _ = remembered(text, "1", verified(old, new).bundle, NOW)
+
+    assert [each.version for each in revisions] == ["1", "2"]
+    assert revisions[0].roots == frozenset(verified(old).bundle.roots)
+
+
+def test_a_revision_that_nobody_trusts_any_more_is_left_out(old, new):
     text = written([revision("1", old), revision("2", new)], {})
 
-    revisions, _ = remembered(text, "2", verified(new), NOW)
+    revisions, _ = remembered(text, "2", verified(new).bundle, NOW)
 
     assert [each.version for each in revisions] == ["2"]
 
@@ -57,7 +68,7 @@ def test_a_revision_whose_root_has_gone_is_left_out(old, new):
 def test_a_signer_that_has_expired_is_remembered_without_its_material(old):
     text = written([revision("1", old)], {})
 
-    (found,), _ = remembered(text, "1", verified(old), NOW + timedelta(days=31))
+    (found,), _ = remembered(text, "1", verified(old).bundle, NOW + timedelta(days=31))
 
     assert found.bundle is None
 
@@ -68,6 +79,6 @@ def test_nothing_secret_is_written(old):
 
 @given(st.text() | st.just('{"revisions": [{}], "first_seen": {}}'))
 def test_what_cannot_be_read_is_as_good_as_none(text):
-    published = verified(make_root().intermediate())
+    published = verified(make_root().intermediate()).bundle
 
     assert remembered(text, "1", published, NOW) == ([], {})
