@@ -271,6 +271,19 @@ class TestWithdrawal:
 
         assert sink.snapshot.files == files(second)
 
+    def test_an_undeleted_version_is_nothing_new(self, keeper, source, root, caplog):
+        source.push(root.intermediate().raw(), created_at=CREATED)
+        alive = source.versions[0]
+        keeper.refresh(NOW)
+        source.withdraw()
+        with pytest.raises(SecretNotFound):
+            keeper.refresh(NOW)
+        source.versions[0] = alive
+
+        keeper.refresh(NOW)
+
+        assert "seen only now" not in caplog.text
+
     def test_an_undeleted_version_is_used_again(self, keeper, source, root):
         source.push(root.intermediate().raw(), created_at=CREATED)
         alive = source.versions[0]
@@ -496,6 +509,23 @@ class TestGuard:
 
         assert sink.snapshot.files == files(cas[0].raw())
 
+    def test_who_cannot_take_roots_still_gets_signers_under_those_he_has(self, source, sink, cas):
+        """[A], then [B], which is held, then another intermediate of A: used within a poll."""
+        assignment = Assignment("a", source, sink, reader=Reader(may_run=True, takes_roots=False))
+        keeper = Keeper(assignment, Silence())
+        source.push(cas[0].raw(), created_at=CREATED)
+        keeper.refresh(NOW)
+        source.push(cas[1].raw(), created_at=NOW)
+        with pytest.raises(PublicationHeld):
+            keeper.refresh(NOW)
+        renewed = cas[0].root.intermediate()
+        source.push(renewed.raw(), created_at=NOW + timedelta(hours=1))
+
+        with pytest.raises(PublicationHeld):
+            keeper.refresh(NOW + timedelta(hours=1))
+
+        assert sink.snapshot.files == files(renewed.raw())
+
     def test_a_late_view_of_a_push_is_warned_of(self, keep, source, cas, caplog):
         keeper = keep()
         source.push(cas[0].raw(), created_at=CREATED)
@@ -508,6 +538,19 @@ class TestGuard:
 
 
 class TestPins:
+    def test_a_set_on_the_volume_under_another_root_is_not_adopted(
+        self, source, sink, root, caplog
+    ):
+        source.push(make_root().intermediate().raw(), created_at=CREATED)
+        Keeper(Assignment("a", source, sink), Silence()).refresh(NOW)
+        pinned = Assignment("a", source, sink, pins=frozenset({root.fingerprint}))
+
+        keeper = Keeper(pinned, Silence())
+        keeper.adopt(NOW)
+
+        assert not keeper.status.ready
+        assert "trust.roots" in caplog.text
+
     def test_a_root_that_is_not_pinned_is_refused(self, source, sink, root):
         stranger = make_root().intermediate()
         source.push(root.intermediate().raw(), created_at=NOT_BEFORE)
@@ -537,6 +580,15 @@ class TestFallback:
         assert keeper.status.ready
         assert keeper.status.fallback
         assert sink.snapshot.record["source"] == "file:/etc/cacerts"
+
+    def test_a_restart_still_knows_it_for_one(self, source, sink, fallback):
+        assignment = Assignment("a", source, sink, fallback=fallback)
+        Keeper(assignment, Silence()).fall_back(NOW)
+
+        reborn = Keeper(assignment, Silence())
+        reborn.adopt(NOW)
+
+        assert reborn.status.fallback
 
     def test_it_is_left_as_soon_as_the_store_answers(self, source, sink, fallback, root):
         keeper = Keeper(Assignment("a", source, sink, fallback=fallback), Silence())
