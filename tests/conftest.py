@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 from tests.support.openbao import OpenBao
 from tests.support.tls import TLSAuthority
 from tests.support.tokenreview import Cluster
+
+# Who starts the tests may ignore it (`nohup` does), and what they start would inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _OURS = ("VAULT_", "BAO_", "CERTAGENT_", "AZURE_", "ISTIO_")
 _OTHERS = (

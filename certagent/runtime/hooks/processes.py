@@ -28,7 +28,9 @@ _LOOK = 0.05  # seconds between two looks whether a silent child has ended
 _BREATH = 0.001  # seconds between two full reads: who floods the pipe must not take our processor
 _LAST_READS = 2  # of a pipe's capacity each, once nobody can write any more
 
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+_UNCATCHABLE = {signal.SIGKILL, signal.SIGSTOP}
+_DEFAULT = tuple(signal.valid_signals() - set(range(signal.SIGRTMIN, signal.NSIG)) - _UNCATCHABLE)
+"""What a command gets the default action of: Python ignores two of these, `nohup` another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def _spawn(argv: Sequence[str], environment: Mapping[str, str], stdin: bytes, ou
             ],
             setpgroup=0,
             setsigmask=(),
-            setsigdef=_IGNORED_BY_PYTHON,
+            setsigdef=_DEFAULT,
         )
     finally:
         os.close(event)

@@ -223,10 +223,11 @@ def test_an_rsa_key_whose_numbers_do_not_fit_together_is_refused():
     """crypto/rsa PrivateKey.Validate; istiod would sign what nobody can verify."""
     good = material.private_key_pem(RSA_KEY, "TraditionalOpenSSL")
     numbers = RSA_KEY.private_numbers()
-    old = numbers.d.to_bytes(256, "big")
+    length = (numbers.d.bit_length() + 7) // 8
+    old = numbers.d.to_bytes(length, "big")
     der = b"".join(good.splitlines()[1:-1])
 
-    broken = base64.b64decode(der).replace(old, (numbers.d - 2).to_bytes(256, "big"))
+    broken = base64.b64decode(der).replace(old, (numbers.d - 2).to_bytes(length, "big"))
 
     assert PrivateKey.load("RSA PRIVATE KEY", base64.b64decode(der))
     with pytest.raises(Unparseable, match="do not fit together"):
