@@ -88,6 +88,7 @@ def test_hooks_of_roots_run_for_a_change_of_roots_alone(
         openbao.put(mount, "ca", fields(first.raw(roots=(root, make_root()))))
         agent.until(ran.exists)
         assert len(agent.publications) == 3
+        assert agent.stop() == 0
 
 
 @pytest.mark.parametrize("reloads", [True, False], ids=["reloads", "does not reload"])
@@ -109,6 +110,7 @@ def test_the_reader_is_asked_whether_it_took_the_set(
             agent.until(lambda: [r for r in agent.log if r["message"].startswith(verdict)])
             url = f"http://127.0.0.1:{port}/metrics"
             metrics = urllib.request.urlopen(url, timeout=5).read().decode()
+            assert agent.stop() == 0
 
     assert f'certagent_unconfirmed{{bundle="istiod-ca"}} {0.0 if reloads else 1.0}' in metrics
 
