@@ -47,10 +47,8 @@ class _Parser(argparse.ArgumentParser):
     """Raises where argparse would exit with 2, so that every error ends the same way."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(
-            f"{self.prog}: {message}.",
-            hint=f"See `{self.prog} --help`; {self.format_usage().strip()}",
-        )
+        told = f"{message[:1].upper()}{message[1:]}"
+        raise UsageError(f"{told.rstrip('.')}.", hint=f"See `{self.prog} --help`.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
