@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from certagent.material.bundle import KeyCertBundle
 from certagent.material.history import Policy
-from certagent.material.raw import CA_FILES, RawBundle
+from certagent.material.kinds import CA, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from certagent.material.verification import VerifiedBundle
     from certagent.sinks import Sink, Snapshot
     from certagent.sources import Source
-
-ROOTS_FILE = CA_FILES["roots"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +47,7 @@ class Assignment:
     reader: Reader = Reader()
     fallback: Source | None = None
     watched: bool = False
+    kind: Kind = CA
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,7 @@ class Change:
     """What a publication changed, for those who are told of it; `at` is monotonic, in seconds."""
 
     bundle: str
+    kind: Kind
     verified: VerifiedBundle
     record: Mapping[str, str]
     before: Snapshot | None
@@ -66,7 +65,7 @@ class Change:
     @property
     def roots(self) -> bool:
         """Whether the reader's trust changed."""
-        return ROOTS_FILE in self.files
+        return self.kind.roots_file in self.files
 
 
 class Listener(Protocol):
@@ -81,21 +80,8 @@ class Listener(Protocol):
         ...
 
 
-def ca_files(bundle: KeyCertBundle) -> dict[str, bytes]:
-    """Return a CA under the file names that istiod reads; without CRLs there is no CRL file."""
-    raw = bundle.canonical()
-    parts = {CA_FILES[part]: getattr(raw, part) for part in CA_FILES}
-    return {name: data for name, data in parts.items() if data}
-
-
 def changes(before: Snapshot | None, files: Mapping[str, bytes]) -> str:
     """Return the names of the files that a publication changes, with spaces between."""
     old = before.files if before else {}
     names = sorted(old.keys() | files.keys())
     return " ".join(name for name in names if old.get(name) != files.get(name))
-
-
-def published_bundle(published: Snapshot) -> KeyCertBundle:
-    """Read a published set; raises `MaterialRefused`."""
-    parts = {part: published.files.get(name) for part, name in CA_FILES.items()}
-    return KeyCertBundle.decode(RawBundle.of(parts, {part: part for part in CA_FILES}))

@@ -9,14 +9,14 @@ one request.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from certagent.errors import MaterialRefused
-from certagent.material.bundle import KeyCertBundle
 from certagent.material.history import HistoricRevision, Policy
+from certagent.material.kinds import CA, Kind
 from certagent.material.pinning import unpinned
 from certagent.material.timeline import reaches_back
-from certagent.material.verification import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,13 +36,16 @@ class Judged:
     """One version of a store, judged once and for ever.
 
     `revision` is None where it was refused, and `findings` say why; of a good one they are
-    warnings. `created_at` is the store's time, or None where it tells none.
+    warnings. `created_at` is the store's time, or None where it tells none. `is_first` and
+    `is_mixture` are those of `sources.Revision`.
     """
 
     version: str
     created_at: datetime | None
     revision: HistoricRevision[Certificate] | None
     findings: tuple[Finding, ...] = ()
+    is_first: bool = False
+    is_mixture: bool = False
 
     @property
     def bundle(self) -> VerifiedBundle | None:
@@ -55,7 +58,9 @@ class Judged:
         return self.revision.withdrawn if self.revision else ""
 
 
-def judge(revision: Revision, now: datetime, pins: frozenset[str] = frozenset()) -> Judged:
+def judge(
+    revision: Revision, now: datetime, pins: frozenset[str] = frozenset(), kind: Kind = CA
+) -> Judged:
     """Verify a revision as of the moment it came into force, so that the verdict stands for ever.
 
     A store without times is judged as of `now`, when its content was first seen; so is one whose
@@ -64,20 +69,23 @@ def judge(revision: Revision, now: datetime, pins: frozenset[str] = frozenset())
     """
     version, created_at = revision.version, revision.created_at
     stored = min(created_at or now, now)
+    told = partial(
+        Judged, version, created_at, is_first=revision.is_first, is_mixture=revision.is_mixture
+    )
     if revision.withdrawn:
         tombstone: HistoricRevision[Certificate] = HistoricRevision.tombstone(
             version, stored, revision.withdrawn, revision.withdrawn_at
         )
-        return Judged(version, created_at, tombstone)
+        return told(tombstone)
     try:
-        bundle = KeyCertBundle.decode(revision.load())
-        verified = verify(bundle, max(stored, bundle.not_before))
+        bundle = kind.decode(revision.load())
+        verified = kind.verify(bundle, max(stored, bundle.not_before))
     except MaterialRefused as refused:
-        return Judged(version, created_at, None, refused.findings)
+        return told(None, refused.findings)
     if strangers := tuple(unpinned(bundle, pins)):
-        return Judged(version, created_at, None, strangers)
+        return told(None, strangers)
     good = HistoricRevision.good(version, stored, verified)
-    return Judged(version, created_at, good, verified.warnings)
+    return told(good, verified.warnings)
 
 
 @dataclass(slots=True)
@@ -92,6 +100,7 @@ class Chronicle:
     source: Source
     policy: Policy
     pins: frozenset[str] = frozenset()
+    kind: Kind = CA
     on_judged: Callable[[Judged], None] = lambda _: None
     entries: tuple[Judged, ...] = ()
     first_seen: dict[str, datetime] = field(default_factory=dict)
@@ -114,7 +123,7 @@ class Chronicle:
         for revision in self.source.revisions():
             known = self._known(revision)
             if known is None:
-                told.append(judge(revision, self._seen(revision, now), self.pins))
+                told.append(judge(revision, self._seen(revision, now), self.pins, self.kind))
             found.append(told[-1] if known is None else self.entries[known])
             if known is not None and not (again and revision.created_at):
                 remembered = self.entries[known + 1 :]
@@ -126,7 +135,7 @@ class Chronicle:
         if remembered is None:
             remembered = self._gone_from_the_store(found)
         self.entries = (*found, *remembered)[:LOOKBACK]
-        complete = bool(self.entries) and self.entries[-1].version == "1"
+        complete = bool(self.entries) and self.entries[-1].is_first
         self.is_cut = not (complete or self._is_enough(self.entries, now))
         for judged in told:
             if judged not in before:

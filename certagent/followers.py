@@ -10,8 +10,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from certagent.material.raw import CA_FILES
-from certagent.runtime.confirmation import Confirmation, Confirmer, IssuedBy, shown
+from certagent.runtime.confirmation import Confirmation, Confirmer, IssuedBy, Serves, shown
 from certagent.runtime.hooks import PUBLISHED, UNCONFIRMED, Event
 from certagent.runtime.logs import fields
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from certagent.runtime.status import AgentStatus
 
 log = logging.getLogger("certagent.agent")
-
-_PART_OF = {name: part for part, name in CA_FILES.items()}
 
 
 class Hooks:
@@ -105,7 +102,12 @@ class Confirmations:
         reader = self._readers.get(change.bundle)
         if reader is None or change.before is None:
             return
-        expected = IssuedBy(change.verified.bundle.certificate, self._before.get(change.bundle, ""))
+        certificate = change.verified.bundle.certificate
+        expected = (
+            IssuedBy(certificate, self._before.get(change.bundle, ""))
+            if change.kind.is_ca
+            else Serves(certificate.fingerprint)
+        )
         confirmer = Confirmer(reader, expected, change.at, roots_changed=change.roots)
         self._pending[change.bundle] = (change, confirmer, "pending")
 
@@ -152,11 +154,12 @@ def event(name: str, change: Change, directory: str, reason: str = "") -> Event:
     """Return what hooks are told of a change."""
     certificate = change.verified.bundle.certificate
     before = change.before.record if change.before else {}
+    part_of = {name: part for part, name in change.kind.files.items()}
     return Event(
         name="unconfirmed" if name == UNCONFIRMED else "published",
         bundle=change.bundle,
         version=change.record.get("version", ""),
-        changed=tuple(_PART_OF[file] for file in sorted(change.files) if file in _PART_OF),
+        changed=tuple(part_of[file] for file in sorted(change.files) if file in part_of),
         subject=certificate.subject,
         serial=certificate.serial,
         sha256=certificate.fingerprint,

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
-from certagent.assignment import ROOTS_FILE, Change, ca_files, changes, published_bundle
+from certagent.assignment import Change, changes
 from certagent.chronicle import Chronicle, Judged, judge
 from certagent.errors import (
     CertagentError,
@@ -23,11 +23,10 @@ from certagent.errors import (
 )
 from certagent.material.bundle import refusal
 from certagent.material.pinning import unpinned
-from certagent.material.raw import CA_FILES
 from certagent.material.roots import joined, next_file
-from certagent.material.rotation import Phase, Plan, plan
+from certagent.material.rotation import Phase, Plan
 from certagent.material.timeline import window
-from certagent.material.verification import expiries, findings, verify
+from certagent.material.verification import expiries
 from certagent.memory import remembered, written
 from certagent.reporting import Reporter, held
 from certagent.runtime.status import BundleStatus
@@ -59,8 +58,13 @@ class Keeper:
         self.changes_at: datetime | None = None
         self._listener = listener
         self._chronicle = Chronicle(
-            assignment.source, assignment.policy, assignment.pins, self._note_judged
+            assignment.source,
+            assignment.policy,
+            assignment.pins,
+            assignment.kind,
+            self._note_judged,
         )
+        self._kind = assignment.kind
         self._reporter = Reporter(assignment.name, assignment.source.name)
         self._now = datetime.min.replace(tzinfo=UTC)
 
@@ -72,7 +76,7 @@ class Keeper:
         try:
             self._now = now
             failure = self._read(now)
-            decision = plan(self._chronicle.revisions, now, self.assignment.policy)
+            decision = self._kind.plan(self._chronicle.revisions, now, self.assignment.policy)
             self.changes_at = decision.changes_at
             self.status = replace(self.status, phase=decision.phase.value)
             self._reporter.phase(decision)
@@ -102,9 +106,9 @@ class Keeper:
             return
         version = published.record.get("version", "")
         try:
-            bundle = published_bundle(published)
+            bundle = self._kind.bundle_of(published.files)
             self._remember(published, bundle, now)
-            verified = verify(bundle, now)
+            verified = self._kind.verify(bundle, now)
             if strangers := tuple(unpinned(bundle, self.assignment.pins)):
                 raise refusal(strangers)
         except MaterialRefused as error:
@@ -117,10 +121,11 @@ class Keeper:
         self._reporter.adopted(published, bundle.certificate.fingerprint)
         if _UNTOLD in published.record:
             # The process before ended before its hooks had restarted the reader, perhaps.
-            told = frozenset({ROOTS_FILE})
+            told = frozenset({self._kind.roots_file})
             self._listener.changed(
                 Change(
                     self.assignment.name,
+                    self._kind,
                     verified,
                     published.record,
                     published,
@@ -144,12 +149,12 @@ class Keeper:
         fallback = self.assignment.fallback
         if fallback is None or self.status.ready:
             return self.status.fallback
-        judged = judge(next(iter(fallback.revisions())), now, self.assignment.pins)
+        judged = judge(next(iter(fallback.revisions())), now, self.assignment.pins, self._kind)
         if judged.bundle is None:
             raise refusal(judged.findings)
         self._reporter.fallback(fallback.name)
         record = {"version": judged.version, "source": fallback.name}
-        self._write(judged.bundle, ca_files(judged.bundle.bundle), record, None)
+        self._write(judged.bundle, self._kind.files_of(judged.bundle.bundle), record, None)
         self.status = replace(self.status, fallback=True)
         return True
 
@@ -166,11 +171,12 @@ class Keeper:
         if not self._chronicle.entries:
             source = self.assignment.source.name
             raise SecretNotFound(f"{source} has no version at all.", hint="Store a set there.")
-        if self._chronicle.is_cut and not self.status.history_cut:
+        is_cut = self._kind.is_ca and self._chronicle.is_cut
+        if is_cut and not self.status.history_cut:
             self._reporter.history_cut(
                 self._chronicle.entries[-1].version, window(self.assignment.policy)
             )
-        self.status = replace(self.status, history_cut=self._chronicle.is_cut)
+        self.status = replace(self.status, history_cut=is_cut)
         return None
 
     def _remember(self, published: Snapshot, bundle: KeyCertBundle, now: datetime) -> None:
@@ -195,8 +201,8 @@ class Keeper:
             raise held(self.assignment.source.name, newest, decision.why, now)
         sink = self.assignment.sink
         published = sink.read()
-        files = ca_files(bundle)
-        self._reporter.present(findings(bundle, now), decision.signer.version)
+        files = self._kind.files_of(bundle)
+        self._reporter.present(self._kind.findings(bundle, now), decision.signer.version)
         if published is not None and published.files == files:
             sink.tidy()
             if self.status.version not in {"", decision.signer.version}:
@@ -208,14 +214,15 @@ class Keeper:
                 sink.remember({**published.record, **record})
             return
         # Joined roots can mislead a verifier that neither revision alone misleads.
-        verified = verify(bundle, now)
+        verified = self._kind.verify(bundle, now)
         record = self._record(decision.signer, decision)
-        if published is not None and self.assignment.reader.may_run:
-            wanted = files[ROOTS_FILE]
-            if not self.assignment.reader.takes_roots and wanted != published.files[ROOTS_FILE]:
+        if published is not None and self._kind.is_ca and self.assignment.reader.may_run:
+            roots = self._kind.roots_file
+            wanted = files[roots]
+            if not self.assignment.reader.takes_roots and wanted != published.files[roots]:
                 self._hold_roots(published, decision, now)
-            files[ROOTS_FILE] = next_file(published.files[ROOTS_FILE], wanted)
-            if files[ROOTS_FILE] != wanted:
+            files[roots] = next_file(published.files[roots], wanted)
+            if files[roots] != wanted:
                 record["bridge"] = "true"
             if published.files == files or self._bridge_stands(published, now):
                 return
@@ -228,13 +235,16 @@ class Keeper:
 
         A signer under a root that is published already is used all the same: it changes no trust.
         """
-        held_back = published_bundle(published).roots
+        held_back = self._kind.bundle_of(published.files).roots
         signer = decision.signer
         if signer is not None and signer.bundle is not None and signer.anchors & set(held_back):
             bundle = replace(signer.bundle.bundle, roots=held_back)
-            files = ca_files(bundle) | {ROOTS_FILE: published.files[ROOTS_FILE]}
+            roots = self._kind.roots_file
+            files = self._kind.files_of(bundle) | {roots: published.files[roots]}
             if files != published.files:
-                self._write(verify(bundle, now), files, self._record(signer, decision), published)
+                self._write(
+                    self._kind.verify(bundle, now), files, self._record(signer, decision), published
+                )
         raise PublicationHeld(
             f"{decision.why}; this changes the roots, and istiod would refuse it together with"
             " every later change.",
@@ -259,7 +269,7 @@ class Keeper:
             "phase": decision.phase.value,
             "why": decision.why,
         }
-        if self._chronicle.entries[0].created_at is None:
+        if self._kind.is_ca and self._chronicle.entries[0].created_at is None:
             record["history"] = written(self._chronicle.revisions, self._chronicle.first_seen)
         return record
 
@@ -273,16 +283,24 @@ class Keeper:
         fingerprint = verified.bundle.certificate.fingerprint
         record |= {"sha256": fingerprint, "rootSet": verified.bundle.root_set}
         names = frozenset(changes(before, files).split())
-        if before is not None and ROOTS_FILE in names:
+        if before is not None and self._kind.roots_file in names:
             record[_UNTOLD] = "true"
-        private = frozenset({CA_FILES["private_key"]})
+        private = frozenset({self._kind.files["private_key"]})
         self._listener.changing(self.assignment.name)
         self.assignment.sink.publish(Publication(files=files, private=private, record=record))
         self._note_published(verified.bundle, record["version"])
         self.status = replace(self.status, published=self.status.published + 1)
         self._reporter.published(verified, record, before, files)
         self._listener.changed(
-            Change(self.assignment.name, verified, record, before, names, time.monotonic())
+            Change(
+                self.assignment.name,
+                self._kind,
+                verified,
+                record,
+                before,
+                names,
+                time.monotonic(),
+            )
         )
 
     # Tell

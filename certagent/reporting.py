@@ -163,8 +163,25 @@ class Reporter:
 
     def refused(self, judged: Judged) -> None:
         """Tell every reason why a version is refused."""
+        if judged.is_mixture:
+            self._half_stored(judged)
+            return
         for finding in judged.findings:
             self._finding(logging.ERROR, f"version {judged.version} refused", finding)
+
+    def _half_stored(self, judged: Judged) -> None:
+        """Tell that a set is being stored, part by part."""
+        log.info(
+            "version %s does not hold together, and is passed over: %s",
+            judged.version,
+            judged.findings[0].message,
+            extra=fields(
+                bundle=self._bundle,
+                code=judged.findings[0].code,
+                hint="Its parts were not stored together. If that was not in the middle of storing"
+                " them, store all of them again.",
+            ),
+        )
 
     def present(self, found: tuple[Finding, ...], version: str) -> None:
         """Tell what is to be said of the set that is in use: once, as time brings it up."""

@@ -8,12 +8,10 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from certagent.assignment import published_bundle
 from certagent.cli.options import add_configuration, add_format, configuration
 from certagent.cli.show import bundle_object, days_left, finding_lines, finding_object, tree
 from certagent.errors import CertagentError, MaterialRefused, SecretNotFound
-from certagent.material.bundle import KeyCertBundle
-from certagent.material.verification import verify
+from certagent.material.kinds import CA
 from certagent.sinks.directory import read_directory
 from certagent.sources.files import read_directory_parts
 
@@ -66,11 +64,11 @@ def _report(name: str, directory: str, now: datetime) -> dict[str, Any]:
             report |= dict(snapshot.record)
             report["publishedAt"] = f"{snapshot.published_at:%FT%TZ}"
             # What belongs to the record, also where the set is swapped meanwhile.
-            bundle = published_bundle(snapshot)
+            bundle = CA.bundle_of(snapshot.files)
         else:
-            bundle = KeyCertBundle.decode(read_directory_parts(directory))
+            bundle = CA.decode(read_directory_parts(directory))
         report |= bundle_object(bundle)
-        verified = verify(bundle, now)
+        verified = CA.verify(bundle, now)
     except MaterialRefused as refused:
         report |= {
             "exitCode": refused.exit_code,

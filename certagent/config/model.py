@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec.structs import asdict
 
 Duration = Annotated[
     str,
@@ -125,15 +126,19 @@ class VaultConfig(_Model, frozen=True):
     request_timeout: Duration = "10s"
 
 
-class CaFields(_Model, frozen=True):
-    """The names that a store uses for the parts of a CA."""
+class PartNamesConfig(_Model, frozen=True):
+    """What a store calls the parts; a part without a name has its kind's default."""
 
-    private_key: Text = "ca_key"
-    certificate: Text = "ca_cert"
-    chain: Text = "cert_chain"
-    roots: Text = "root_cert"
+    private_key: Text | UnsetType = UNSET
+    certificate: Text | UnsetType = UNSET
+    chain: Text | UnsetType = UNSET
+    roots: Text | UnsetType = UNSET
     # Read where it exists.
-    crls: Text = "ca_crl"
+    crls: Text | UnsetType = UNSET
+
+    def given(self) -> dict[str, str]:
+        """Return the names that were given, by part."""
+        return {part: name for part, name in asdict(self).items() if name is not UNSET}
 
 
 class VaultKVSource(_Model, frozen=True):
@@ -143,7 +148,7 @@ class VaultKVSource(_Model, frozen=True):
     path: Text
     # Found out from the server when not given.
     kv_version: Literal[1, 2] | UnsetType = UNSET
-    fields: CaFields = CaFields()
+    fields: PartNamesConfig = PartNamesConfig()
 
 
 class FilesSource(_Model, frozen=True):

@@ -92,10 +92,10 @@ class KeyCertBundle:
     @property
     def not_before(self) -> datetime:
         """From when the set can hold (aware, UTC): all of its signers, and at least one root."""
-        earliest_root = min(root.not_before for root in self.roots)
-        return max(
-            earliest_root, self.certificate.not_before, *(each.not_before for each in self.chain)
-        )
+        starts = [each.not_before for each in (self.certificate, *self.chain)]
+        if self.roots:
+            starts.append(min(root.not_before for root in self.roots))
+        return max(starts)
 
 
 def tls_layout(tls_crt: bytes, tls_key: bytes, ca_crt: bytes) -> RawBundle:

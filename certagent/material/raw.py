@@ -29,26 +29,32 @@ CA_FILES: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class RawBundle:
-    """The parts of a CA as PEM bytes, as they were found; `crls` may be empty."""
+    """The parts of a bundle as PEM bytes, as they were found; a part that it lacks is empty."""
 
     private_key: bytes = field(repr=False)
     certificate: bytes = field(repr=False)
-    chain: bytes = field(repr=False)
-    roots: bytes = field(repr=False)
+    chain: bytes = field(repr=False, default=b"")
+    roots: bytes = field(repr=False, default=b"")
     crls: bytes = field(repr=False, default=b"")
 
     @classmethod
-    def of(cls, parts: Mapping[str, object], names: Mapping[str, str]) -> RawBundle:
+    def of(
+        cls,
+        parts: Mapping[str, object],
+        names: Mapping[str, str],
+        optional: frozenset[str] = frozenset({"crls"}),
+    ) -> RawBundle:
         """Take the parts out of what a store returned.
 
         `parts` maps the store's names to values: text, or bytes; `names` maps this class's fields
         to the store's names. Raises `MaterialRefused` with a finding for each part that is missing,
-        empty, larger than `MAX_PART_BYTES`, or neither text nor bytes. `crls` may be missing.
+        empty, larger than `MAX_PART_BYTES`, or neither text nor bytes; `optional` ones may be
+        missing.
         """
         taken: dict[str, bytes] = {}
         findings: list[Finding] = []
         for part, name in names.items():
-            if part == "crls" and parts.get(name) is None:
+            if part in optional and parts.get(name) is None:
                 continue
             try:
                 taken[part] = _part(parts, name)

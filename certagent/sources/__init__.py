@@ -35,6 +35,11 @@ class Revision:
     `MaterialRefused` where a part is missing, empty, too large or not text."""
     withdrawn: str = ""
     withdrawn_at: datetime | None = None
+    is_first: bool = False
+    """Nothing was stored before it, so that a history that ends here is complete."""
+    is_mixture: bool = False
+    """Its parts are versioned one by one, and were not all stored at the same time: an operator may
+    have been in the middle of storing them. That it does not verify is then to be expected."""
 
 
 class Source(Protocol):

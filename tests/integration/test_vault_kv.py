@@ -8,8 +8,8 @@ from itertools import islice
 import pytest
 
 from certagent.config.model import (
-    CaFields,
     KubernetesAuth,
+    PartNamesConfig,
     TokenAuth,
     VaultConfig,
 )
@@ -152,7 +152,7 @@ class TestVersion2:
 
     def test_fields_are_mapped_and_a_missing_one_is_refused(self, v2, openbao):
         openbao.put(v2._mount, "istiod/certs", {"k": "a", "c": "b", "h": "c", "r": "d", "l": "e"})
-        fields = CaFields(private_key="k", certificate="c", chain="h", roots="r", crls="l")
+        fields = PartNamesConfig(private_key="k", certificate="c", chain="h", roots="r", crls="l")
         mapped = source(v2._connection, v2._mount, fields=fields)
 
         assert next(mapped.revisions()).load().crls == b"e"

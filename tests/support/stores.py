@@ -38,7 +38,7 @@ class MemorySource:
             return raw
 
         number = version or str(len(self.versions) + 1)
-        self.versions.insert(0, Revision(number, created_at, load))
+        self.versions.insert(0, Revision(number, created_at, load, is_first=number == "1"))
 
     def withdraw(self, how: str = "deleted") -> None:
         newest = self.versions[0]

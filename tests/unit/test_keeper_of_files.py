@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from certagent.assignment import Assignment, Reader, ca_files
+from certagent.assignment import Assignment, Reader
 from certagent.errors import PublicationHeld
 from certagent.keeper import Keeper
 from certagent.material.bundle import KeyCertBundle
 from certagent.material.history import HistoricRevision, Policy
+from certagent.material.kinds import CA
 from certagent.material.roots import joined
 from certagent.material.rotation import plan
 from certagent.material.verification import verify
@@ -107,7 +108,7 @@ def test_the_plan_is_that_of_the_history_that_was_seen(sets, drawn):
                 _write(place, sets[index])
                 history.append(_revision(sets[index], len(history), now))
 
-            expected = ca_files(joined(plan(history, now, Policy())))
+            expected = CA.files_of(joined(plan(history, now, Policy())))
 
             assert steady.look(now) == expected
             assert reborn.look_again(now, expected) in (expected, HELD)

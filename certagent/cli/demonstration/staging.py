@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from certagent.assignment import published_bundle
+from certagent.material.kinds import CA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -39,7 +39,7 @@ class Stage:
     @classmethod
     def seen(cls, snapshot: Snapshot, at: float) -> Stage:
         """Return the stage of a published set."""
-        bundle = published_bundle(snapshot)
+        bundle = CA.bundle_of(snapshot.files)
         roots = tuple(root.fingerprint[:8] for root in bundle.roots)
         return cls(at, snapshot.record["phase"], bundle.certificate.fingerprint[:8], roots)
 

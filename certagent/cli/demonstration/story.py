@@ -11,8 +11,8 @@ from certagent.cli.demonstration.operator import PATH, Places, Visitor
 from certagent.cli.demonstration.sidecar import INTERVAL, WINDOW
 from certagent.cli.demonstration.staging import Stage, drawn, is_staged, watch
 from certagent.cli.demonstration.tokens import TokenIssuer
-from certagent.config.model import CaFields
 from certagent.errors import CertagentError
+from certagent.material.kinds import CA
 from certagent.material.raw import CA_FILES
 from certagent.sources.vault.client import VaultRefused
 
@@ -138,7 +138,7 @@ class Story:
             "An easy mistake by hand. istiod would log an error and, at its next restart, not"
             " start at all."
         )
-        key = CaFields().private_key
+        key = CA.fields["private_key"]
         mixed = _fields(self._next) | {key: _fields(self._mesh / "cluster1")[key]}
         version = self._operator.store(self.places["cluster1"], mixed)
         refusal = sidecar.wait_for_line(f"version {version} refused", "code=key-mismatch")
@@ -235,8 +235,7 @@ _ROOTS = CA_FILES["roots"]
 
 def _fields(directory: Path) -> dict[str, str]:
     """Return a set that lies in a directory as the fields of a secret."""
-    names = CaFields()
-    return {getattr(names, part): (directory / CA_FILES[part]).read_text() for part in _PARTS}
+    return {CA.fields[part]: (directory / CA_FILES[part]).read_text() for part in _PARTS}
 
 
 def _refusal(attempt: Callable[[], object]) -> VaultRefused:

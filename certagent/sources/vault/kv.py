@@ -11,7 +11,7 @@ import msgspec
 from hvac.utils import format_url
 
 from certagent.errors import AccessDenied, SecretNotFound, SourceUnavailable
-from certagent.material.raw import RawBundle
+from certagent.material.kinds import CA, Kind
 from certagent.sources import Revision
 from certagent.sources.vault.client import VaultRefused
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from certagent.config.model import VaultKVSource as VaultKVConfig
     from certagent.errors import CertagentError
+    from certagent.material.raw import RawBundle
     from certagent.sources.vault.connection import VaultConnection
 
 Part = TypeVar("Part")
@@ -37,11 +38,11 @@ class VaultKVSource:
     this one path is enough; older versions are read by `?version=`, and `metadata/` never.
     """
 
-    def __init__(self, connection: VaultConnection, config: VaultKVConfig) -> None:
+    def __init__(self, connection: VaultConnection, config: VaultKVConfig, kind: Kind = CA) -> None:
         self._connection = connection
         self._mount = config.mount.strip("/")
         self._path = config.path.strip("/")
-        self._names: dict[str, str] = msgspec.structs.asdict(config.fields)
+        self._parts = kind.named(config.fields.given())
         self._fixed = None if config.kv_version is msgspec.UNSET else config.kv_version
         self._detected: int | None = None
 
@@ -114,7 +115,7 @@ class VaultKVSource:
         answer = self._get(lambda client: client.secrets.kv.v1.read_secret(self._path, self._mount))
         fields = _member(answer, "data", dict)
         # The digest covers a private key. It is shown, and that is safe: nobody can try out keys.
-        mapped = {name: fields.get(name) for name in self._names.values()}
+        mapped = {name: fields.get(name) for name in self._parts.names.values()}
         canonical = json.dumps(mapped, sort_keys=True, separators=(",", ":")).encode()
         version = f"sha256:{hashlib.sha256(canonical).hexdigest()[:12]}"
         return Revision(version, None, self._loader(fields))
@@ -137,13 +138,20 @@ class VaultKVSource:
         version = str(found)
         created_at = _moment(_member(metadata, "created_time", str))
         if data.get("data") is not None:
-            return Revision(version, created_at, self._loader(_member(data, "data", dict)))
+            return Revision(
+                version,
+                created_at,
+                self._loader(_member(data, "data", dict)),
+                is_first=found == 1,
+            )
         withdrawn, withdrawn_at = _withdrawn(metadata)
         message = f"Version {version} of {self.name} was withdrawn: {withdrawn}."
-        return Revision(version, created_at, _nothing(message), withdrawn, withdrawn_at)
+        return Revision(
+            version, created_at, _nothing(message), withdrawn, withdrawn_at, is_first=found == 1
+        )
 
     def _loader(self, fields: Mapping[str, object]) -> Callable[[], RawBundle]:
-        return lambda: RawBundle.of(fields, self._names)
+        return lambda: self._parts.take(fields)
 
     def _get(self, operation: Callable[[hvac.Client], dict[str, Any]]) -> dict[str, Any]:
         try:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from certagent.errors import AccessDenied, OutputError, SecretNotFound, SourceUnavailable
-from certagent.material.raw import CA_FILES
 from certagent.sources.vault.client import VaultRefused
 from certagent.sources.vault.kv import VaultKVSource
 
@@ -80,10 +79,11 @@ class VaultKVStore(VaultKVSource):
 
     def fields(self, raw: RawBundle, before: Stored) -> dict[str, object]:
         """Return the secret with a set's parts in it; fields that are not ours stay."""
+        names = self._parts.names
         others = {
-            name: value for name, value in before.fields.items() if name not in self._names.values()
+            name: value for name, value in before.fields.items() if name not in names.values()
         }
-        parts = {self._names[part]: getattr(raw, part).decode("ascii") for part in CA_FILES}
+        parts = {name: getattr(raw, part).decode("ascii") for part, name in names.items()}
         return others | {name: text for name, text in parts.items() if text}
 
     def write(self, fields: Mapping[str, object], before: Stored) -> str:

@@ -1,0 +1,101 @@
+"""What a set is for: the parts that it has, the files that its reader opens, and its rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from certagent.material.bundle import KeyCertBundle
+from certagent.material.raw import CA_FILES, RawBundle
+from certagent.material.rotation import plan
+from certagent.material.verification import findings, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from certagent.material.certificates import Certificate
+    from certagent.material.finding import Finding
+    from certagent.material.history import HistoricRevision, Policy
+    from certagent.material.rotation import Plan
+    from certagent.material.verification import VerifiedBundle
+
+
+@dataclass(frozen=True, slots=True)
+class PartNames:
+    """What a store calls the parts of a bundle; `optional` are those that it may lack."""
+
+    names: Mapping[str, str]
+    optional: frozenset[str]
+
+    def take(self, parts: Mapping[str, object]) -> RawBundle:
+        """Take the parts out of what a store returned; raises as `RawBundle.of` does."""
+        return RawBundle.of(parts, self.names, self.optional)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of bundle: everything that differs between istiod's CA and a gateway's certificate.
+
+    `files` and `fields` name each part as it is published, and as a store calls it by default;
+    `optional` are the parts that may be missing. `is_ca`: it signs for others, so that a change of
+    its roots is staged and guarded. `encode` is the inverse of `decode`, in canonical PEM. The
+    functions raise what `KeyCertBundle.decode`, `verification.verify` and `rotation.plan` raise.
+    """
+
+    name: str
+    files: Mapping[str, str]
+    fields: Mapping[str, str]
+    optional: frozenset[str]
+    is_ca: bool
+    decode: Callable[[RawBundle], KeyCertBundle]
+    encode: Callable[[KeyCertBundle], RawBundle]
+    verify: Callable[[KeyCertBundle, datetime], VerifiedBundle]
+    findings: Callable[[KeyCertBundle, datetime], tuple[Finding, ...]]
+    plan: Callable[[Sequence[HistoricRevision[Certificate]], datetime, Policy], Plan[Certificate]]
+
+    @property
+    def roots_file(self) -> str:
+        """The file that its reader trusts."""
+        return self.files["roots"]
+
+    def named(self, given: Mapping[str, str]) -> PartNames:
+        """Return the names of a store's parts; who names a part by hand must have it.
+
+        Revocation lists are the exception: they are read where they exist.
+        """
+        return PartNames({**self.fields, **given}, self.optional - (given.keys() - {"crls"}))
+
+    def files_of(self, bundle: KeyCertBundle) -> dict[str, bytes]:
+        """Return a bundle under the names of its files; a part that is empty has no file."""
+        raw = self.encode(bundle)
+        parts = {name: getattr(raw, part) for part, name in self.files.items()}
+        return {name: data for name, data in parts.items() if data}
+
+    def bundle_of(self, files: Mapping[str, bytes]) -> KeyCertBundle:
+        """Read a published set; raises `MaterialRefused`."""
+        return self.decode(RawBundle.of(files, self.files, self.optional))
+
+
+CA = Kind(
+    name="ca",
+    files=CA_FILES,
+    fields=MappingProxyType(
+        {
+            "private_key": "ca_key",
+            "certificate": "ca_cert",
+            "chain": "cert_chain",
+            "roots": "root_cert",
+            "crls": "ca_crl",
+        }
+    ),
+    optional=frozenset({"crls"}),
+    is_ca=True,
+    decode=KeyCertBundle.decode,
+    encode=KeyCertBundle.canonical,
+    verify=verify,
+    findings=findings,
+    plan=plan,
+)
+"""The CA of a mesh, for istiod: ca-key.pem, ca-cert.pem, cert-chain.pem, root-cert.pem."""
