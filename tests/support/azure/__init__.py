@@ -1,5 +1,6 @@
 """Entra ID, Key Vault, IMDS and App Service on loopback: see `server`."""
 
+from tests.support.azure.cli import install_az
 from tests.support.azure.entra import Application, FederatedCredential, Tenant
 from tests.support.azure.server import AzureCloud, unresolvable
 from tests.support.azure.tokens import EXCHANGE, ISTIOD, Issuer
@@ -16,5 +17,6 @@ __all__ = [
     "Issuer",
     "KeyVault",
     "Tenant",
+    "install_az",
     "unresolvable",
 ]

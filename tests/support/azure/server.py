@@ -149,7 +149,9 @@ class AzureCloud:
             return TLSAuthority(Path(directory)).server_context("azure", names=TLS_NAMES)
 
     def _respond(self, request: Request, connection: socket.socket) -> Reply | None:
-        exchange = Exchange(_kind(request.host), request.host, request.method, request.path)
+        # The SDK ends the path of a newest version with a slash.
+        path = request.path.rstrip("/")
+        exchange = Exchange(_kind(request.host), request.host, request.method, path)
 
         def proceed() -> Reply:
             with self._lock:

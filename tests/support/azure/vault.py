@@ -175,11 +175,12 @@ class KeyVault:
     def version(self, name: str, version: str | None = None) -> Version:
         """Return a version, the newest unless told; Refused where there is none."""
         versions = self.live.get(name, {})
-        if not versions or (version or next(iter(versions))) not in versions:
+        if version is None and versions:
+            # Of two of the same second, the later one of the writes: dicts remember.
+            return max(reversed(versions.values()), key=lambda one: one.created)
+        if version not in versions:
             raise not_found(f"{name}/{version}" if version else name)
-        # Of two of the same second, the later one of the writes: dicts remember.
-        newest = max(reversed(versions.values()), key=lambda one: one.created)
-        return versions[version] if version else newest
+        return versions[version]
 
     def disable(self, name: str, version: str | None = None) -> None:
         """Withdraw a version, the newest unless told."""
@@ -221,10 +222,8 @@ def _pkcs12(name: str, key: object, chain: Sequence[Certificate]) -> str:
     """Return what Key Vault shows: base64, no password."""
     leaf, *rest = chain
     # A store without a key has no leaf either: all of its certificates are equal.
-    content = (
-        (name.encode(), None, None, chain) if key is None else (name.encode(), key, leaf, rest)
-    )
-    data = pkcs12.serialize_key_and_certificates(*content, NoEncryption())
+    content = (None, None, chain) if key is None else (key, leaf, rest)
+    data = pkcs12.serialize_key_and_certificates(name.encode(), *content, NoEncryption())
     return base64.b64encode(data).decode()
 
 
