@@ -14,7 +14,7 @@ from certagent.cli.show import bundle_object, days_left, finding_lines, finding_
 from certagent.errors import CertagentError, MaterialRefused, SecretNotFound
 from certagent.material.bundle import KeyCertBundle
 from certagent.material.verification import verify
-from certagent.sinks.directory import read_directory
+from certagent.sinks.reading import read_directory
 from certagent.sources.files import read_directory_parts
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from certagent.errors import OutputError
-from certagent.sinks.directory import AtomicDirectory, read_directory
+from certagent.sinks.directory import AtomicDirectory
+from certagent.sinks.reading import read_directory
 from tests.support.inotify import CREATE, DELETE, MOVED_TO, Inotify
 from tests.support.publishing import (
     FIVE,
