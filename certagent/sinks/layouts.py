@@ -122,16 +122,18 @@ class GatewayLayout:
     def owns(self, name: str, top: int) -> bool:
         """Say whether an entry was made by certagent: a directory with its record, or empty.
 
-        The record is the first file to come and the last to go. Raises `OSError`.
+        The record is the first file to come and the last to go; before it there is only the link
+        that is to be swapped. Raises `OSError`.
         """
         try:
             with opened(name, top) as version:
                 found = set(os.listdir(version))  # noqa: PTH208 - a descriptor, not a path
+                is_begun = found <= {self.link} and target(self.link, version) in (None, name)
+                return RECORD in found or is_begun
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
             return False
-        return RECORD in found or found <= {self.link}
 
     def next_version(self, moment: datetime, top: int) -> str:  # noqa: ARG002 - it is counted
         """Return the name after the highest of all, the one that `current` leads to included."""

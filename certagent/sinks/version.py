@@ -169,7 +169,7 @@ def remove(name: str, directory: int) -> None:
     """Delete the version directory `name`, its record last; raises `OSError`."""
     with opened(name, directory) as version:
         entries = os.listdir(version)  # noqa: PTH208 - a descriptor, not a path
-        for entry in sorted(entries, key=RECORD.__eq__):
+        for entry in sorted(entries, key=lambda entry: entry == RECORD):
             os.unlink(entry, dir_fd=version)
     os.rmdir(name, dir_fd=directory)
 

@@ -77,6 +77,21 @@ def test_each_rotation_is_served_and_no_handshake_fails_meanwhile(sink, path, au
     assert len(served) >= ROTATIONS * HANDSHAKES
 
 
+def test_rotations_that_come_faster_than_they_are_read_end_with_the_last(
+    sink, path, authority, client
+):
+    """Envoy may read a torn pair, which it refuses: what it serves stays, and it reads again."""
+    leaves = [_leaf(authority) for _ in range(ROTATIONS + 1)]
+    sink.publish(_publication(leaves[0]))
+    with Envoy(path) as envoy, Load(client, envoy.port) as load:
+        for leaf in leaves[1:]:
+            sink.publish(_publication(leaf))
+        until(lambda: _serves(envoy, client, leaves[-1]))
+        load.wait_for(HANDSHAKES)
+        assert envoy.is_running
+    assert load.failures == []
+
+
 def test_a_set_that_cannot_be_published_leaves_the_old_one_served(
     sink, path, authority, client, monkeypatch
 ):

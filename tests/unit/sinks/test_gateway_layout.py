@@ -208,6 +208,11 @@ def _directory(entry):
     (entry / "tls.crt").write_text("somebody's")
 
 
+def _directory_with_a_link(entry):
+    entry.mkdir()
+    (entry / "current").symlink_to("elsewhere")
+
+
 @pytest.mark.parametrize("make", [_file, _link, _directory])
 @pytest.mark.parametrize("name", ["current", "v7"])
 def test_entries_of_others_under_our_names_are_refused_and_left(sink, path, name, make):
@@ -220,7 +225,7 @@ def test_entries_of_others_under_our_names_are_refused_and_left(sink, path, name
     assert entries(path) == before
 
 
-@pytest.mark.parametrize("make", [_file, _link, _directory])
+@pytest.mark.parametrize("make", [_file, _link, _directory, _directory_with_a_link])
 def test_a_version_of_somebody_else_is_refused_while_the_published_set_stays(sink, path, make):
     sink.publish(publication(1, TLS))
     make(path / "v7")
