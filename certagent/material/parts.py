@@ -45,12 +45,12 @@ class Parts:
     def private_key(self, data: bytes) -> PrivateKey | None:
         """Read the key, which is the first block, or None where there are errors."""
         blocks = list(self._blocks(data, "private_key"))
-        if self._reader.skips_parameters and blocks and blocks[0].label == _PARAMETERS:
+        if self._reader.skips_parameters and blocks[1:] and blocks[0].label == _PARAMETERS:
             del blocks[0]
         if not blocks:
             return None
         first, *rest = blocks
-        fault = _key_fault(first, self._reader.name)
+        fault = _key_fault(first, self._reader)
         if fault:
             self._error(fault[0], "private_key", *fault[1:])
             return None
@@ -139,16 +139,16 @@ _RELABEL = {
 }
 
 
-def _key_fault(block: pem.Block, reader: str) -> tuple[str, str, str] | None:
+def _key_fault(block: pem.Block, reader: Reader) -> tuple[str, str, str] | None:
     """Return code, message and hint where Go would not read the block as a private key."""
     if block.label == "ENCRYPTED PRIVATE KEY" or any("ENCRYPTED" in each for each in block.headers):
-        message = f"The private key is encrypted; {reader} has no passphrase."
+        message = f"The private key is encrypted; {reader.name} has no passphrase."
         return "key-encrypted", message, _PKEY
     if block.headers:
         message = "The private key has headers after its BEGIN line."
         return "pem-headers", message, _PKEY
-    if block.label == _PARAMETERS:
-        message = f"EC PARAMETERS come before the key, and {reader} reads the first block only."
+    if block.label == _PARAMETERS and not reader.skips_parameters:
+        message = f"EC PARAMETERS come before the key; {reader.name} reads the first block only."
         return "key-ec-parameters", message, _PKEY
     if block.label not in keys.LABELS:
         message = f"The first block is labelled {_shown(block.label)}, not a private key."

@@ -105,7 +105,7 @@ def defects(certificate: Certificate, place: Place) -> tuple[Finding, ...]:
         _purposes,
         name_constraints,
         _policies,
-        _size,
+        size,
     )
     found = (rule(certificate, place) for rule in rules)
     return tuple(finding for finding in found if finding)
@@ -274,7 +274,8 @@ def _policies(certificate: Certificate, place: Place) -> Finding | None:
     return about(certificate, "policy-required", place.part, message, hint)
 
 
-def _size(certificate: Certificate, place: Place) -> Finding | None:
+def size(certificate: Certificate, place: Place) -> Finding | None:
+    """Check that Go verifies with the key (crypto/rsa checkKeySize)."""
     key = certificate.x509.public_key()
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size >= MIN_RSA_BITS:
         return None
