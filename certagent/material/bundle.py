@@ -86,8 +86,10 @@ class KeyCertBundle:
     def root_set(self) -> str:
         """The SHA-256 (hex) over the roots' raw SHA-256 digests, one after the other, sorted.
 
-        The same for two bundles exactly when they have the same set of roots.
+        The same for two bundles exactly when they have the same set of roots; empty without any.
         """
+        if not self.roots:
+            return ""
         digests = sorted(bytes.fromhex(root.fingerprint) for root in self.roots)
         return hashlib.sha256(b"".join(digests)).hexdigest()
 

@@ -83,8 +83,7 @@ class VaultKVStore(VaultKVSource):
         others = {
             name: value for name, value in before.fields.items() if name not in names.values()
         }
-        parts = {name: getattr(raw, part).decode("ascii") for part, name in names.items()}
-        return others | {name: text for name, text in parts.items() if text}
+        return others | {name: pem.decode("ascii") for name, pem in self._parts.give(raw).items()}
 
     def write(self, fields: Mapping[str, object], before: Stored) -> str:
         """Store these fields, and return the version: with KV v2 as the one after `before`.
