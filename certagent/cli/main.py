@@ -105,7 +105,8 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """Build the parser; of the verbs, only the one that is called for is imported."""
     parser = _Parser(
         prog="certagent",
-        description="Brings an Istio mesh's CA from Vault to istiod: verified, in one swap.",
+        description="Brings a mesh's CA to istiod, and certificates to its gateways: verified, each"
+        " set in one swap.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
