@@ -307,6 +307,14 @@ class TestOperators:
         assert done.code == 0, done.stdout + done.stderr
         assert set(self.stored(gateways)) == {"tls_key", "tls_cert"}
 
+    def test_push_says_what_a_secret_lacks(self, gateways, source):
+        ca = kubernetes({"ca-cert.pem": b"x"})
+
+        done = gateways.verb("push", source, "--kind", "tls", "--from", "-", stdin=ca)
+
+        assert done.code == 65
+        assert "holds no tls.crt; it has: ca-cert.pem" in done.stderr
+
     def test_push_goes_by_the_configuration_and_keeps_the_chain_apart(
         self, gateways, source, tmp_path
     ):

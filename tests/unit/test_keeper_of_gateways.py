@@ -194,6 +194,20 @@ def test_what_an_earlier_run_published_is_adopted_by_its_own_rules(assignment, s
     assert later.status.ready
 
 
+def test_a_start_that_cannot_reach_its_store_takes_the_fallback(source, sink):
+    spare = MemorySource("file:/spare")
+    spare.push(raw())
+    policy = Policy(immediate=True)
+    keeper = Keeper(
+        Assignment("ingress", source, sink, policy=policy, fallback=spare, kind=tls()), Silence()
+    )
+
+    assert keeper.fall_back(NOW)
+
+    assert set(sink.snapshot.files) == {"tls.key", "tls.crt"}
+    assert sink.snapshot.record["usage"] == "server"
+
+
 def test_a_set_of_another_kind_is_not_adopted_but_replaced(assignment, source, sink):
     sink.snapshot = _snapshot_of_a_ca(sink)
     source.push(raw(), created_at=CREATED)
