@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
+import jwt
 import pytest
+import requests
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import (
     AzureCliCredential,
     CertificateCredential,
+    ClientAssertionCredential,
     ClientSecretCredential,
     CredentialUnavailableError,
     ManagedIdentityCredential,
     WorkloadIdentityCredential,
 )
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support.azure import FederatedCredential, Issuer, install_az
@@ -142,6 +148,27 @@ class TestClientCertificate:
 
         assert number == 700027
         assert "signature value did not match" in text
+
+    @pytest.fixture
+    def asserting(self, sdk, tenant, app, certificate):
+        """Make the credential of an assertion for an audience, in the older form (RS256, x5t)."""
+
+        def asserting(audience):
+            now = int(time.time())
+            claims = {"iss": app.client_id, "sub": app.client_id, "iat": now, "exp": now + 600}
+            digest = certificate.certificate.fingerprint(hashes.SHA1())
+            header = {"x5t": base64.urlsafe_b64encode(digest).decode().rstrip("=")}
+            text = jwt.encode({**claims, "aud": audience}, certificate.key, "RS256", header)
+            kind = ClientAssertionCredential
+            return sdk.credential(kind, tenant.id, app.client_id, lambda: text)
+
+        return asserting
+
+    def test_the_older_form_of_assertion_logs_in(self, read, tenant, app, asserting):
+        assert read(app, asserting(f"{tenant.authority}/oauth2/v2.0/token")) == "a key"
+
+    def test_an_assertion_for_another_endpoint(self, asserting):
+        assert refusal(asserting("https://sts.windows.net/"))[0] == 700023
 
     def test_a_clock_that_is_off(self, azure, certificate, credential):
         azure.clock.offset = 7200
@@ -284,6 +311,23 @@ class TestManagedIdentity:
 
         with pytest.raises(CredentialUnavailableError, match=said):
             credential.get_token(PUBLIC)
+
+    @pytest.mark.parametrize(
+        ("path", "headers", "status", "said"),
+        [
+            ("oauth2/token?api-version=2018-02-01", {}, 400, "Required metadata header"),
+            ("oauth2/token", {"Metadata": "true"}, 400, "Bad request"),
+            ("oauth2/info?api-version=2018-02-01", {"Metadata": "true"}, 404, "Bad request"),
+        ],
+    )
+    @pytest.mark.usefixtures("azure")
+    def test_imds_is_asked_in_its_own_way(self, path, headers, status, said):
+        url = f"http://169.254.169.254/metadata/identity/{path}"
+
+        answer = requests.get(url, headers=headers, timeout=5)
+
+        assert answer.status_code == status
+        assert said in answer.json()["error_description"]
 
     def test_imds_knows_the_vaults_of_its_own_cloud(self, azure, sdk, tenant):
         azure.managed_identity(tenant)

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import requests
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import (
     ClientAuthenticationError,
@@ -253,6 +254,8 @@ class TestWhatTheVaultRefuses:
             client.set_secret("ca-key", "a key")
 
         assert inner_code(refused) == "ObjectIsDeletedButRecoverable"
+        with pytest.raises(ResourceNotFoundError):
+            client.get_deleted_secret("root-cert")
 
         vault.purge("ca-key")
         assert client.set_secret("ca-key", "new").value == "new"
@@ -320,6 +323,15 @@ class TestWhatTheVaultRefuses:
         assert refused.value.status_code == 400
         client = sdk.client(vault, credential, api_version="7.4")
         assert client.get_secret("ca-key").value == "a key"
+
+    def test_a_request_without_an_api_version(self, azure, app, vault):
+        token = azure.issued.issue(app, vault.tenant.cloud.resource)
+        bearer = {"Authorization": f"Bearer {token.value}"}
+
+        answer = requests.get(f"{vault.url}/secrets/ca-key", headers=bearer, timeout=5)
+
+        assert answer.status_code == 400
+        assert answer.json()["error"]["message"] == "api-version must be specified"
 
     def test_a_token_of_another_tenant(self, sdk, azure, vault):
         other = azure.tenant()

@@ -58,13 +58,6 @@ class Directory:
         )
         return self._refusal(400, "invalid_scope", 1002012, text)
 
-    def nothing_presented(self) -> Refused:
-        text = (
-            "The request body must contain the following parameter: 'client_assertion' or "
-            "'client_secret'."
-        )
-        return self._refusal(401, "invalid_client", 7000218, text)
-
     def wrong_secret(self, client_id: str) -> Refused:
         text = (
             "Invalid client secret provided. Ensure the secret being sent in the request is the "

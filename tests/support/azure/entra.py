@@ -103,10 +103,8 @@ class EntraID:
             raise self._say.no_application(form["client_id"], tenant)
         if "client_assertion" in form:
             self._believe(app, form["client_assertion"], request)
-        elif "client_secret" in form:
-            self._check_secret(app, form["client_secret"])
         else:
-            raise self._say.nothing_presented()
+            self._check_secret(app, form["client_secret"])
         return self._grant(tenant, app, form["scope"])
 
     def _grant(self, tenant: Tenant, app: Application, scope: str) -> Reply:
