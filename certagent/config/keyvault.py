@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from certagent.config.clouds import CLOUDS, authority_fault, is_vault_name, vault_url_fault
+from certagent.config.clouds import (
+    CLOUDS,
+    authority_fault,
+    is_vault_name,
+    vault_name,
+    vault_url_fault,
+)
 from certagent.config.model import WorkloadIdentity
 
 if TYPE_CHECKING:
@@ -69,6 +75,9 @@ def azure_faults(azure: AzureConfig, environ: Mapping[str, str]) -> Iterator[str
     fault = vault_url_fault(azure.vault_url, azure.cloud)
     if fault:
         yield f"azure.vaultUrl: {fault}"
+    store, _, name = environ.get("CERTAGENT_SOURCE", "").partition(":")
+    if store == "azure" and not fault and vault_name(azure.vault_url) != name.lower():
+        yield f"CERTAGENT_AZURE_VAULT_URL: CERTAGENT_SOURCE names another vault, {name[:40]!r}"
     fault = authority_fault(environ[_AUTHORITY], azure.cloud) if environ.get(_AUTHORITY) else ""
     if fault:
         yield f"{_AUTHORITY}: {fault}"

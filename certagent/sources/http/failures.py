@@ -92,8 +92,10 @@ def failures(address: str, started: float, advice: Advice) -> Iterator[None]:
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an exception, and what it came of."""
-    while error is not None:
+    met: set[int] = set()  # what is raised again can come of what it has caused itself
+    while error is not None and id(error) not in met:
         yield error
+        met.add(id(error))
         error = error.__cause__ or error.__context__
 
 
