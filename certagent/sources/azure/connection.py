@@ -14,7 +14,7 @@ from certagent.config.clouds import vault_name
 from certagent.errors import AccessDenied, SourceUnavailable
 from certagent.sources.azure.credentials import describe, new_credential
 from certagent.sources.azure.failures import outcome, vault_failure
-from certagent.sources.azure.login import Login
+from certagent.sources.azure.login import STRANGE, Login
 from certagent.sources.azure.session import AzureSession, transport
 from certagent.sources.http.failures import chain, one_line
 
@@ -84,7 +84,7 @@ class AzureConnection:
         self._answer = None
         try:
             return operation(self._client)
-        except (AzureError, AccessDenied, SourceUnavailable, ValueError) as error:
+        except (AzureError, AccessDenied, SourceUnavailable, *STRANGE) as error:
             raise self._explained(error) from error
 
     def close(self) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from certagent.sources.azure.session import Answer
 
 _LOG = logging.getLogger("certagent.azure")
+STRANGE = (ValueError, TypeError, AttributeError, KeyError)
+"""What the SDK raises where an answer is JSON, and of another shape than it expects."""
 _ENDING = 60.0
 """Seconds before its end from which a token is not used any more."""
 _RENEWAL_PAUSE = 60.0
@@ -82,7 +84,7 @@ class Login:
         try:
             token = self._make().get_token_info(*scopes, options=options)
             outcome = "ok"
-        except (AzureError, AccessDenied, SourceUnavailable, ValueError) as failure:
+        except (AzureError, AccessDenied, SourceUnavailable, *STRANGE) as failure:
             error = self._explained(failure, options)
             if isinstance(error, AccessDenied):
                 outcome = "denied"

@@ -96,7 +96,9 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None and id(error) not in met:
         yield error
         met.add(id(error))
-        error = error.__cause__ or error.__context__
+        # urllib3 puts into an exception, and never raises, what fails behind a proxy.
+        inside = next((each for each in error.args if isinstance(each, BaseException)), None)
+        error = error.__cause__ or error.__context__ or inside
 
 
 def _explained(error: Exception, address: str, after: float, advice: Advice) -> tuple[str, str]:
