@@ -136,6 +136,17 @@ def is_coming(version: SecretVersion, now: datetime) -> bool:
     return version.not_before is not None and version.not_before > now
 
 
+def is_by_hand(newest: Sequence[SecretVersion]) -> bool:
+    """Tell whether parts were stored over a push, where nothing older can be looked at.
+
+    Then what has no tag is newer than what has one; in the middle of a push it is older.
+    """
+    pushed = [each.since for each in newest if each.tag]
+    others = [each.since for each in newest if not each.tag]
+    one_push = len({each.tag for each in newest if each.tag}) == 1
+    return one_push and bool(others) and min(others) > max(pushed)
+
+
 class _History:
     """The versions of all secrets, and the pushes among them, by their tags."""
 

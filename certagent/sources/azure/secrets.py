@@ -15,7 +15,7 @@ from certagent.material.kinds import CA, Kind
 from certagent.sources import Revision
 from certagent.sources.azure.contents import Content, form_of
 from certagent.sources.azure.failures import AzureRefused
-from certagent.sources.azure.history import is_coming, stored_sets
+from certagent.sources.azure.history import is_by_hand, is_coming, stored_sets
 from certagent.sources.azure.shelf import Shelf, version_of
 
 if TYPE_CHECKING:
@@ -138,6 +138,8 @@ class KeyVaultSource:
                 newest[secret] = [version]
         self._require(newest.keys())
         now = self._now()
+        if is_by_hand([each for (each,) in newest.values()]):
+            newest = {name: [replace(each, tag="")] for name, (each,) in newest.items()}
         stored = next(stored_sets(newest, self._form.optional, now), None)
         if stored is None:
             late = [each for (each,) in newest.values() if is_coming(each, now)]
@@ -248,8 +250,7 @@ class KeyVaultSource:
 
 def _unfinished(stored: StoredSet) -> MaterialRefused:
     """Return the refusal of a moment in the middle of a push."""
-    pushes = " and ".join(stored.unfinished)
-    message = f"The push {pushes} has not stored all of its parts."
+    message = f"A push has not stored all of its parts: {' or '.join(stored.unfinished)}."
     hint = "It may be under way. If it was interrupted, push the set again."
     return MaterialRefused(
         message, (Finding("part-missing", Severity.ERROR, "roots", message, hint),), hint=hint
