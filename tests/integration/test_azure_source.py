@@ -34,6 +34,15 @@ def ca(root):
     return root.intermediate()
 
 
+@pytest.fixture
+def certs(tmp_path, ca):
+    directory = tmp_path / "certs"
+    directory.mkdir()
+    for name, data in files(ca.raw()).items():
+        (directory / name).write_bytes(data)
+    return directory
+
+
 class Pod:
     """What AKS's webhook and a chart's values put into istiod's pod."""
 
@@ -135,6 +144,54 @@ def test_the_plan_of_a_vault_is_shown(pod, ca):
     assert done.code == 0
     assert done.stdout.startswith("istiod-ca: azure:mesh\n")
     assert "settled" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["plan", "azure:other"], 64, "the configuration's vault is https://mesh.vault.azure.net"),
+        (["plan", "azure:mesh"], 0, ""),
+        (["push", "azure:mesh", "--from", "."], 64, "az keyvault secret set"),
+    ],
+)
+def test_an_operators_source_is_the_vault_of_the_configuration(
+    pod, ca, tmp_path, words, code, said
+):
+    store(pod.vault, ca.raw())
+    document = {
+        "azure": {"vaultUrl": pod.vault.url},
+        "bundles": [
+            {
+                "name": "istiod-ca",
+                "source": {"azureKeyVault": {}},
+                "output": {"directory": str(pod.directory)},
+            }
+        ],
+    }
+    (tmp_path / "certagent.yaml").write_text(json.dumps(document))
+    environ = {**pod.environment, "CERTAGENT_SOURCE": None, "ROOT_CA_DIR": None}
+
+    done = certagent(*words, "--config", tmp_path / "certagent.yaml", **environ)
+
+    assert (done.code, said in done.stderr) == (code, True)
+
+
+def test_a_configuration_without_a_key_vault_cannot_open_one(tmp_path, certs):
+    document = {
+        "bundles": [
+            {
+                "name": "istiod-ca",
+                "source": {"files": {"directory": str(certs)}},
+                "output": {"directory": str(tmp_path / "out")},
+            }
+        ]
+    }
+    (tmp_path / "certagent.yaml").write_text(json.dumps(document))
+
+    done = certagent("plan", "azure:mesh", "--config", tmp_path / "certagent.yaml")
+
+    assert done.code == 78
+    assert "The configuration names no Key Vault" in done.stderr
 
 
 def test_another_vault_than_the_configurations_is_not_confused_with_it(pod):

@@ -91,17 +91,20 @@ class StoredSet:
 
     @property
     def withdrawn(self) -> str:
-        """How it was taken back; empty where it was not."""
-        away = [each for each in self.parts.values() if not each.enabled]
-        if not away:
+        """How it was taken back; empty where it was not, or never was a set."""
+        if not self._away:
             return ""
-        first = min(away, key=lambda each: each.updated)
+        first = min(self._away, key=lambda each: each.updated)
         return f"disabled at {first.updated:%Y-%m-%dT%H:%M:%SZ} ({first.secret}/{first.id[:8]})"
 
     @property
     def withdrawn_at(self) -> datetime | None:
         """When it was taken back: Key Vault tells when a version was changed last."""
-        return min((each.updated for each in self.parts.values() if not each.enabled), default=None)
+        return min((each.updated for each in self._away), default=None)
+
+    @property
+    def _away(self) -> list[SecretVersion]:
+        return [each for each in self.parts.values() if not each.enabled and not self.unfinished]
 
     @property
     def expires(self) -> datetime | None:

@@ -277,6 +277,16 @@ class TestWithdrawal:
 
         assert vault.sets()[0].expires == at(400)
 
+    def test_a_push_that_was_never_whole_cannot_be_withdrawn(self, vault):
+        vault.set_all(0, tag="X")
+        vault.set("ca-key", 60, tag="Y")
+        vault.change("ca-key", enabled=False)
+
+        newest, before = vault.sets()
+
+        assert (newest.unfinished, newest.withdrawn, newest.withdrawn_at) == (("Y",), "", None)
+        assert (before.tag, before.withdrawn) == ("X", "")
+
 
 class TestActivation:
     def test_a_version_counts_from_its_activation_date(self, vault):

@@ -161,6 +161,16 @@ class TestPolls:
 
         assert next(secrets.revisions()).load() == new
 
+    def test_lists_that_never_stop_changing_are_taken_as_they_are(self, azure, vault, source, old):
+        store(vault, old)
+        azure.faults.inject(
+            meanwhile(lambda: store_part(vault, old, "roots")),
+            path="/root-cert/versions",
+            times=None,
+        )
+
+        assert next(source().revisions()).load() == old
+
 
 class TestSets:
     def test_a_revision_has_the_parts_as_they_are_stored(self, vault, source, old):
