@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from certagent.cli.options import asked_kind
+from certagent.cli.rules import kind as kind_of
 from certagent.cli.rules import pins, policy
 from certagent.config.clouds import vault_name
 from certagent.config.decoding import load, parse_source
 from certagent.config.model import BundleConfig, SourceConfig, TokenAuth
 from certagent.config.settings import SETTINGS
 from certagent.errors import ConfigurationError, UsageError
+from certagent.material.kinds import CA
 from certagent.runtime.logs import conceal
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from certagent.config.model import AzureConfig, Config
     from certagent.config.model import VaultKVSource as VaultKVSourceConfig
     from certagent.material.history import Policy
+    from certagent.material.kinds import Kind
     from certagent.sources import Source
     from certagent.sources.azure import AzureConnection
     from certagent.sources.vault.connection import VaultConnection
@@ -38,7 +42,7 @@ _NOWHERE = "/"  # an output that is never opened
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A source, its bundle's name, and how a change of its roots is staged.
+    """A source, its bundle's name and kind, and how a change of its roots is staged.
 
     `pins` are the SHA-256 (hex) of the roots that may be trusted; none means any.
     """
@@ -47,6 +51,7 @@ class Place:
     source: Source
     policy: Policy
     pins: frozenset[str]
+    kind: Kind = CA
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 def writable(arguments: argparse.Namespace) -> Iterator[WritablePlace]:
     """Open SOURCE for writing, and give the login back at the end.
 
+    Its kind is that of the configuration's bundle, unless the flags of a verb ask for another.
     Raises `UsageError` for a SOURCE that cannot be written to, and `ConfigurationError`.
     """
     wanted = _parsed(arguments.source)
@@ -86,8 +92,10 @@ def writable(arguments: argparse.Namespace) -> Iterator[WritablePlace]:
         from certagent.sources.vault.writing import VaultKVStore  # noqa: PLC0415 - not for plan
 
         assert bundle.source.vault_kv  # noqa: S101 - as `wanted` has
-        store = VaultKVStore(connection, bundle.source.vault_kv)
-        yield WritablePlace(bundle.name, store, policy(config), pins(config))
+        asked = asked_kind(arguments) if "kind" in arguments else None
+        kind = asked or kind_of(bundle.kind, bundle.usage)
+        store = VaultKVStore(connection, bundle.source.vault_kv, kind)
+        yield WritablePlace(bundle.name, store, policy(config, kind), pins(config), kind)
 
 
 @contextmanager
@@ -154,9 +162,12 @@ def _bundle(config: Config, wanted: SourceConfig) -> BundleConfig:
         ours, theirs = wanted.vault_kv, bundle.source.vault_kv
         if ours and theirs and _where(ours) == _where(theirs):
             return bundle
-        if wanted.azure_key_vault and bundle.source.azure_key_vault:
+        azure = bundle.source.azure_key_vault
+        if wanted.azure_key_vault and azure and not (azure.certificate or azure.secret):
             return bundle
-    return msgspec.structs.replace(config.bundles[0], name="", source=wanted)
+    return msgspec.structs.replace(
+        config.bundles[0], name="", source=wanted, kind="ca", usage=msgspec.UNSET
+    )
 
 
 def _where(kv: VaultKVSourceConfig) -> tuple[str, str]:
@@ -204,17 +215,18 @@ def _place(
     azure: AzureConnection | None,
 ) -> Place:
     source: Source
+    kind = kind_of(bundle.kind, bundle.usage)
     if bundle.source.vault_kv and vault:
         from certagent.sources.vault import VaultKVSource  # noqa: PLC0415 - not for directories
 
-        source = VaultKVSource(vault, bundle.source.vault_kv)
+        source = VaultKVSource(vault, bundle.source.vault_kv, kind)
     elif bundle.source.azure_key_vault and azure:
         from certagent.sources.azure import KeyVaultSource  # noqa: PLC0415 - only for Azure
 
-        source = KeyVaultSource(azure, bundle.source.azure_key_vault)
+        source = KeyVaultSource(azure, bundle.source.azure_key_vault, kind)
     else:
         from certagent.sources.files import DirectorySource  # noqa: PLC0415 - not for Vault
 
         assert bundle.source.files  # noqa: S101 - the decoder takes exactly one of the three
-        source = DirectorySource(bundle.source.files.directory)
-    return Place(bundle.name, source, policy(config), pins(config))
+        source = DirectorySource(bundle.source.files.directory, kind)
+    return Place(bundle.name, source, policy(config, kind), pins(config), kind)

@@ -35,12 +35,12 @@ def structural_faults(value: object, kind: Any, path: str = "") -> Iterator[str]
 
 
 def _union_faults(value: object, union: Any, path: str) -> Iterator[str]:
-    # A name that stands for an arm has become that arm before it comes here.
-    literal = [arm for arm in get_args(union) if get_origin(arm) is Literal]
-    arms = [arm for arm in get_args(union) if arm not in [msgspec.UnsetType, *literal]]
+    arms = [arm for arm in get_args(union) if arm is not msgspec.UnsetType]
     if len(arms) == 1:
         yield from structural_faults(value, arms[0], path)
         return
+    # A name that stands for an arm has become that arm before it comes here.
+    arms = [arm for arm in arms if get_origin(arm) is not Literal]
     if not isinstance(value, dict):
         yield f"{path}: expected a mapping, got {_shown(value)}"
         return

@@ -104,6 +104,8 @@ def source_faults(source: AzureKeyVaultSource, bundle: BundleConfig) -> Iterator
         yield f": expected one of {', '.join(forms)}, got {' and '.join(given)}"
     if source.roots is not UNSET and source.certificate is UNSET:
         yield ".roots: goes with `certificate` only"
+    if bundle.kind == "tls" and source.secrets and source.secrets.crls:
+        yield ".secrets.crls: a bundle of kind tls has no revocation lists"
     if source.certificate is not UNSET and source.roots is UNSET and bundle.kind == "ca":
         yield (
             ".roots: missing; a certificate object has no roots of its own: name the secret that"

@@ -17,7 +17,15 @@ from tests.support.azure import EXCHANGE, FederatedCredential
 from tests.support.azure.faults import answers, hangs
 from tests.support.azure.operator import SECRETS, store, store_part
 from tests.support.azure.vault import PKCS12
-from tests.support.material import fields, files, make_root, new_key, pem, private_key_pem
+from tests.support.material import (
+    fields,
+    files,
+    make_leaf,
+    make_root,
+    new_key,
+    pem,
+    private_key_pem,
+)
 from tests.support.openbao import free_port
 from tests.support.process import certagent, published, running
 
@@ -134,6 +142,29 @@ def test_the_other_forms_are_published_as_well(pod, ca, tmp_path, source, write)
     )
 
     assert (done.code, published(pod.directory)) == (0, files(ca.raw()))
+
+
+def test_a_gateway_gets_its_certificate_object(pod, tmp_path):
+    leaf = make_leaf()
+    pod.vault.certificate("ingress", leaf.key, [each.certificate for each in leaf.sent])
+    document = {
+        "bundles": [
+            {
+                "name": "ingress",
+                "kind": "tls",
+                "source": {"azureKeyVault": {"certificate": "ingress"}},
+                "output": {"directory": str(tmp_path / "ingress")},
+            }
+        ]
+    }
+    (tmp_path / "certagent.yaml").write_text(json.dumps(document))
+    only = {"CERTAGENT_CONFIG": tmp_path / "certagent.yaml", "CERTAGENT_SOURCE": None}
+
+    done = pod.init(CERTAGENT_AZURE_VAULT_URL=pod.vault.url, ROOT_CA_DIR=None, **only)
+
+    assert done.code == 0, done.stderr
+    assert (tmp_path / "ingress/current/tls.crt").read_bytes().startswith(leaf.pem)
+    assert (tmp_path / "ingress/current/tls.key").read_bytes() == leaf.key_pem
 
 
 def test_the_plan_of_a_vault_is_shown(pod, ca):

@@ -279,6 +279,14 @@ class TestSources:
     def test_what_is_wrong_with_one_is_told_with_its_path(self, faults, source, told):
         assert f"bundles[0].source.azureKeyVault{told}" in faults(AZURE, source)
 
+    def test_a_gateway_has_no_revocation_lists(self, tmp_path):
+        gateway = {**bundle({"secrets": {"crls": "ca-crl"}}), "kind": "tls"}
+        path = tmp_path / "certagent.yaml"
+        path.write_text(yaml.safe_dump({"bundles": [gateway], "azure": AZURE}))
+
+        with pytest.raises(ConfigurationError, match=r"secrets\.crls: a bundle of kind tls has no"):
+            load(str(path), {})
+
     def test_a_bundle_has_one_source(self, tmp_path):
         both = bundle()
         both["source"]["files"] = {"directory": "/x"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,21 +15,16 @@ from certagent.config.model import SecretNamesConfig
 from certagent.errors import AccessDenied, MaterialRefused, SecretNotFound, SourceUnavailable
 from certagent.material.history import Policy
 from certagent.material.kinds import CA
+from certagent.material.serving import tls
 from certagent.sources.azure.history import TAG
-from certagent.sources.azure.shelf import MAX_VERSIONS, RELIST
+from certagent.sources.azure.shelf import RELIST
 from tests.support.azure.faults import answers, meanwhile
 from tests.support.azure.operator import SECRETS, store, store_part
 from tests.support.azure.vault import PKCS12
 from tests.support.material import fields, make_root, pem
 
 HOUR = timedelta(hours=1)
-TLS = replace(
-    CA,
-    name="tls",
-    fields={"private_key": "tls_key", "certificate": "tls_cert", "roots": "ca_cert"},
-    optional=frozenset({"roots"}),
-    is_ca=False,
-)
+TLS = tls()
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +142,6 @@ class TestPolls:
 
         with pytest.raises(SourceUnavailable, match="has more than 20 versions"):
             next(source(secret="all").revisions())
-        assert MAX_VERSIONS == 2000
 
     def test_lists_that_change_while_they_are_read_are_read_again(
         self, azure, vault, source, old, new
