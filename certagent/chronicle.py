@@ -8,7 +8,7 @@ one request.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ class Judged:
 
     `revision` is None where it was refused, and `findings` say why; of a good one they are
     warnings. `created_at` is the store's time, or None where it tells none. `is_first` and
-    `is_mixture` are those of `sources.Revision`.
+    `is_mixture` are those of `sources.Revision`; `is_issued` tells that nobody stored it.
     """
 
     version: str
@@ -46,6 +46,7 @@ class Judged:
     findings: tuple[Finding, ...] = ()
     is_first: bool = False
     is_mixture: bool = False
+    is_issued: bool = False
 
     @property
     def bundle(self) -> VerifiedBundle | None:
@@ -70,7 +71,12 @@ def judge(
     version, created_at = revision.version, revision.created_at
     stored = min(created_at or now, now)
     told = partial(
-        Judged, version, created_at, is_first=revision.is_first, is_mixture=revision.is_mixture
+        Judged,
+        version,
+        created_at,
+        is_first=revision.is_first,
+        is_mixture=revision.is_mixture,
+        is_issued=revision.renewable_until is not None,
     )
     if revision.withdrawn:
         tombstone: HistoricRevision[Certificate] = HistoricRevision.tombstone(
@@ -85,6 +91,8 @@ def judge(
     if strangers := tuple(unpinned(bundle, pins)):
         return told(None, strangers)
     good = HistoricRevision.good(version, stored, verified)
+    if revision.renewable_until is not None:
+        good = good.renewable(revision.renewable_until)
     return told(good, verified.warnings)
 
 
@@ -163,11 +171,14 @@ class Chronicle:
         return None
 
     def _gone_from_the_store(self, found: Sequence[Judged]) -> tuple[Judged, ...]:
-        """Return what is remembered and was not found: cut off, or the store keeps no history."""
+        """Return what is remembered and was not found: cut off, or the store keeps no history.
+
+        Where certificates are issued, it is those that are not renewed any more.
+        """
         again = {(each.version, each.created_at) for each in found if each.created_at}
         judged_again = found[0].version if found else ""
         return tuple(
-            each
+            replace(each, revision=each.revision and each.revision.unrenewed)
             for index, each in enumerate(self.entries)
             if (each.version, each.created_at) not in again
             and not (index == 0 and each.bundle is None and each.version == judged_again)

@@ -89,6 +89,12 @@ def readable(arguments: argparse.Namespace) -> Iterator[list[Place]]:
     wanted = _parsed(arguments.source) if arguments.source else None
     config = _config(arguments.config, arguments.source)
     bundles = [_bundle(config, wanted)] if wanted else list(config.bundles)
+    if issued := [bundle.name for bundle in bundles if bundle.source.vault_pki]:
+        raise UsageError(
+            f"{', '.join(issued)}: Vault issues a certificate to each pod, and stores no history.",
+            hint="To look would mean to have one signed. `certagent status` shows what is"
+            " published, and\n`vault list <mount>/issuers` what comes. Give a SOURCE to plan another.",
+        )
     if not any(bundle.source.vault_kv for bundle in bundles):
         yield [_place(bundle, config, None) for bundle in bundles]
         return

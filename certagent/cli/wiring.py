@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from certagent.agent import GRACE, Agent, Follower, Tempo
@@ -16,6 +17,7 @@ from certagent.assignment import Assignment, Reader
 from certagent.cli.rules import pins, policy
 from certagent.config.model import permissions, seconds
 from certagent.errors import ConfigurationError
+from certagent.material.kinds import CA
 from certagent.runtime import logs
 from certagent.runtime.hardening import harden
 from certagent.runtime.schedule import Schedule
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from certagent.config.model import BundleConfig, Config, FilesSource
+    from certagent.config.model import VaultPKISource as VaultPKIConfig
+    from certagent.material.bundle import KeyCertBundle
+    from certagent.material.history import Policy
+    from certagent.sinks import Sink
     from certagent.sources import Source
     from certagent.sources.vault import VaultConnection
 
@@ -62,7 +68,8 @@ def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
 
 
 def _vault(config: Config, signals: Signals) -> VaultConnection | None:
-    if not any(bundle.source.vault_kv for bundle in config.bundles) or not config.vault:
+    sources = [bundle.source for bundle in config.bundles]
+    if not any(source.vault_kv or source.vault_pki for source in sources) or not config.vault:
         return None
     from certagent.sources.vault import VaultConnection  # noqa: PLC0415 - only for Vault
 
@@ -93,7 +100,7 @@ def _assignment(
     fallback = bundle.fallback and _directory_source(bundle.fallback.files)
     return Assignment(
         bundle.name,
-        _source(bundle, vault),
+        _source(bundle, vault, sink, policy(config)),
         sink,
         bundle.required,
         policy=policy(config),
@@ -122,14 +129,30 @@ def _reader(config: Config) -> Reader:
     return Reader(may_run=True, takes_roots=mode != "hold", pace=seconds(config.refresh.interval))
 
 
-def _source(bundle: BundleConfig, vault: VaultConnection | None) -> Source:
+def _source(
+    bundle: BundleConfig, vault: VaultConnection | None, sink: Sink, rules: Policy
+) -> Source:
     if bundle.source.vault_kv and vault:
         from certagent.sources.vault import VaultKVSource  # noqa: PLC0415 - only for Vault
 
         return VaultKVSource(vault, bundle.source.vault_kv)
+    if bundle.source.vault_pki and vault:
+        return _issuing(bundle.source.vault_pki, vault, sink, rules)
     if bundle.source.files:
         return _directory_source(bundle.source.files)
     raise ConfigurationError(f"The bundle {bundle.name} has no source.")
+
+
+def _issuing(config: VaultPKIConfig, vault: VaultConnection, sink: Sink, rules: Policy) -> Source:
+    """Return a source that goes on with what is published, and stages a change of its issuer."""
+    from certagent.sources.vault.pki import Destination, VaultPKISource  # noqa: PLC0415 - likewise
+
+    def held() -> KeyCertBundle | None:
+        published = sink.read()
+        return CA.bundle_of(published.files) if published else None
+
+    distribute = timedelta() if rules.immediate else rules.distribute
+    return VaultPKISource(vault, config, Destination(CA, held, distribute))
 
 
 def _directory_source(config: FilesSource) -> Source:

@@ -190,6 +190,11 @@ def parse_source(text: str) -> dict[str, Any]:
         if not place:
             raise ValueError(f"expected file:<directory>, got {text!r}")
         return {"files": {"directory": place}}
+    if store == "vault-pki":
+        raise ValueError(
+            f"{text!r} names certificates that Vault issues: none are stored that could be read,"
+            " planned or written; configure them as vaultPKI in a file"
+        )
     raise ValueError(f"expected vault:<mount>/<path> or file:<directory>, got {text!r}")
 
 
@@ -199,7 +204,9 @@ def _apply_rest(
     bundles = document.get("bundles")
     listed = bundles if isinstance(bundles, list) else []
     sources = [one.get("source") for one in listed if isinstance(one, dict)]
-    uses_vault = any(isinstance(source, dict) and "vaultKV" in source for source in sources)
+    uses_vault = any(
+        isinstance(source, dict) and source.keys() & {"vaultKV", "vaultPKI"} for source in sources
+    )
     for setting, value in given.items():
         if setting.path[0] == BUNDLE or (setting.path[0] == "vault" and not uses_vault):
             continue
@@ -239,9 +246,16 @@ def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str
             hook.on != "certificate" and "published" in hook.events for hook in bundle.hooks
         ):
             yield f"{at}.hooks: rotation.istiod: restart needs a hook with `on: roots`"
-        chosen = [key for key in (bundle.source.vault_kv, bundle.source.files) if key]
-        if len(chosen) != 1:
-            yield f"{at}.source: expected exactly one of vaultKV, files"
+        source = bundle.source
+        if sum(map(bool, (source.vault_kv, source.vault_pki, source.files))) != 1:
+            yield f"{at}.source: expected exactly one of vaultKV, vaultPKI, files"
+        if source.vault_pki:
+            from certagent.config.pki import pki_faults  # noqa: PLC0415 - only for Vault PKI
+
+            yield from (
+                f"{at}.source.vaultPKI{fault}"
+                for fault in pki_faults(source.vault_pki, bundle.kind, config.refresh)
+            )
     durations = {
         "refresh.interval": config.refresh.interval,
         "init.deadline": config.init.deadline,
