@@ -93,7 +93,7 @@ def readable(arguments: argparse.Namespace) -> Iterator[list[Place]]:
         raise UsageError(
             f"{', '.join(issued)}: Vault issues a certificate to each pod, and stores no history.",
             hint="To look would mean to have one signed. `certagent status` shows what is"
-            " published, and\n`vault list <mount>/issuers` what comes. Give a SOURCE to plan another.",
+            " published,\nand `vault list <mount>/issuers` what comes; a SOURCE is planned alone.",
         )
     if not any(bundle.source.vault_kv for bundle in bundles):
         yield [_place(bundle, config, None) for bundle in bundles]

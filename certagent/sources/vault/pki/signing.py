@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from certagent.config.model import seconds
-from certagent.errors import AccessDenied, MaterialRefused, SourceUnavailable
+from certagent.errors import AccessDenied, SourceUnavailable
 from certagent.material.issuing import KeyType, pkcs8
 from certagent.material.keys import PrivateKey
 from certagent.material.request import CertificateRequest
@@ -32,6 +32,8 @@ _EARLIEST, _LATEST = 0.6, 2 / 3
 that replicas that started together do not renew together."""
 
 _ROUNDING = timedelta(seconds=2)
+_CLOCKS = timedelta(minutes=5)
+"""By how much Vault's clock may differ from ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Issued:
         One that lives as long as its issuer would be replaced by one that lives no longer.
         """
         ends = self.certificate.not_after
-        return now < self.renew_at or now < ends >= issuer.not_after
+        return now < self.renew_at or now < ends >= issuer.not_after - _CLOCKS
 
 
 class Signing:
@@ -86,23 +88,30 @@ class Signing:
 
         `current`: it is the one that the configuration names. `renewal`: better one that lives
         shorter than was asked for than none. Raises `AccessDenied`, `SecretNotFound`,
-        `SourceUnavailable`, or `MaterialRefused` for another certificate than was asked for.
+        `SourceUnavailable`, or `MaterialRefused` for another certificate than was asked for. An
+        older issuer, whom the new one relieves, signs until his own end at most.
         """
-        self._require_lasting(issuer, now)
-        key = self._request.key_type.generate()
-        answer = self._engine.sign(self._path(issuer, current=current), self._body(key))
+        request = self._request
+        if request.path_length is not None:
+            left = issuer.not_after - now
+            if current and left < request.lifetime:
+                raise self._expires_sooner(issuer)
+            request = replace(request, lifetime=min(left, request.lifetime))
+        key = request.key_type.generate()
+        body = self._body(request, key)
+        answer = self._engine.sign(self._path(issuer, current=current), body)
         certificate = certificates([answer.get("certificate")])[0]
         private_key = PrivateKey.load("PRIVATE KEY", pkcs8(key))
-        self._request.require(certificate)
         if certificate.public_key_info != private_key.public_key_info:
-            raise MaterialRefused(
+            raise SourceUnavailable(
                 "Vault's answer holds a certificate for another key than ours.",
-                (),
                 hint="Something between here and Vault mixes answers up: see vault.address.",
             )
+        request.require(certificate)
         if not issuer.issued(certificate):
             raise self._other_issuer(issuer, certificate)
-        self._note_lifetime(certificate, issuer, renewal=renewal)
+        if certificate.not_after - certificate.not_before + _ROUNDING < request.lifetime:
+            self._note_cut(certificate, issuer, renewal=renewal)
         return self._issued(private_key, certificate)
 
     def _issued(self, private_key: PrivateKey, certificate: Certificate) -> Issued:
@@ -119,8 +128,8 @@ class Signing:
             return verb if role else f"root/{verb}"
         return f"issuer/{self._config.issuer if current else issuer.id}/{verb}"
 
-    def _body(self, key: GeneratedKey) -> dict[str, object]:
-        request = self._request
+    @staticmethod
+    def _body(request: CertificateRequest, key: GeneratedKey) -> dict[str, object]:
         body: dict[str, object] = {
             "csr": request.csr(key),
             "common_name": request.common_name,
@@ -136,20 +145,17 @@ class Signing:
             "ip_sans": ",".join(request.addresses),
         }
 
-    def _require_lasting(self, issuer: Issuer, now: datetime) -> None:
-        """Refuse what Vault would not: an intermediate that outlives its issuer is of no use.
+    def _expires_sooner(self, issuer: Issuer) -> AccessDenied:
+        """Return the error for an issuer that an intermediate would outlive.
 
-        For leafs, Vault's own leaf_not_after_behavior decides.
+        Vault signs it (seen with OpenBao 2.7), and peers refuse what is below an expired issuer.
+        For leafs its leaf_not_after_behavior decides.
         """
-        if (
-            self._request.path_length is not None
-            and now + self._request.lifetime > issuer.not_after
-        ):
-            raise AccessDenied(
-                f"The issuer {issuer.shown} of {self._engine.mount!r} expires at"
-                f" {issuer.not_after:%FT%TZ}, sooner than a CA with a ttl of {self._config.ttl}.",
-                hint="Add a new issuer to the mount, and make it the default; or shorten the ttl.",
-            )
+        return AccessDenied(
+            f"The issuer {issuer.shown} of {self._engine.mount!r} expires at"
+            f" {issuer.not_after:%FT%TZ}, sooner than a CA with a ttl of {self._config.ttl}.",
+            hint="Add a new issuer to the mount, and make it the default; or shorten the ttl.",
+        )
 
     def _other_issuer(self, issuer: Issuer, certificate: Certificate) -> SourceUnavailable:
         if self._config.role and not self._config.issuer:
@@ -162,7 +168,7 @@ class Signing:
             hint=hint,
         )
 
-    def _note_lifetime(self, certificate: Certificate, issuer: Issuer, *, renewal: bool) -> None:
+    def _note_cut(self, certificate: Certificate, issuer: Issuer, *, renewal: bool) -> None:
         """Tell that Vault cut the lifetime, as limits of mounts and roles do without a word.
 
         An operator who configures a ttl that cannot be had is told so at once; later, a shorter
@@ -170,12 +176,10 @@ class Signing:
         (leaf_not_after_behavior=truncate): somebody asked for that.
         """
         given = certificate.not_after - certificate.not_before
-        if given + _ROUNDING >= self._request.lifetime:
-            return
         message = f"Vault gave {given} where a ttl of {self._config.ttl} was asked for."
         hint = "Shorten the ttl; or raise the limit: max_ttl of the role, or max-lease-ttl of"
         hint += f"\n{self._engine.mount!r} (`vault secrets tune`), and of the whole server."
-        if not renewal and certificate.not_after < issuer.not_after:
+        if not renewal and certificate.not_after < issuer.not_after - _CLOCKS:
             raise AccessDenied(message, hint=hint)
         if not self._warned:
             self._warned = True

@@ -15,8 +15,9 @@ come to the same plan:
    ago, came just now; and under which issuer it signed until the default was switched. A new pod
    cannot know either. So an imported issuer must be in the mount for d before it is made the
    default, and the old one must not be removed too early: then 1 and 2 suffice.
-4. **Who comes before the newest is told while he may have to sign**, because the newest's root has
-   not been published for d. Later he need not be able to, and no certificate is asked of him.
+4. **What comes before the newest stage is told while a root has not been published for d**: then
+   the older issuer may have to sign, or it may have to be known later that he was alone. After that
+   he need not be able to, and no certificate is asked of him.
 
 Why it is safe: `plan` lets B sign under its root d after the first stage that lists it. By 2 and 3
 no agent dates that stage before B came into the mount (an imported one: before its default, by d),
@@ -82,10 +83,11 @@ def observed(stages: Sequence[Stage], mount: Mount, now: datetime) -> tuple[Stag
 def told(
     stages: Sequence[Stage], mount: Mount, now: datetime, distribute: timedelta
 ) -> tuple[Stage, ...]:
-    """Return the stages that a plan needs now, newest first.
+    """Return the stages that a plan needs now or later, newest first.
 
-    The newest alone, if its issuer's roots have been published for `distribute`; else those before
-    it that were in force within that time, as far as their issuers are still there.
+    The newest alone, if all of its roots have been published for `distribute`; else also those
+    that were in force within that time, as far as their issuers are still there. Who knows a stage
+    is not told again what was before it.
     """
     *older, newest = stages
     if _is_distributed(newest, older, now - distribute):
@@ -99,8 +101,8 @@ def told(
 
 
 def _is_distributed(newest: Stage, older: Sequence[Stage], by: datetime) -> bool:
-    """Whether the newest issuer's roots have been published since then, or since ever."""
-    wanted, known = set(newest.issuer.roots), newest
+    """Whether all of its roots have been published since then, or since ever."""
+    wanted, known = set(newest.roots), newest
     for stage in reversed(older):
         if not wanted <= set(stage.roots):
             return known.since <= by
