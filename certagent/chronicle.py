@@ -54,6 +54,13 @@ class Judged:
         return self.revision.bundle if self.revision else None
 
     @property
+    def unrenewed(self) -> Judged:
+        """It, once no other certificate is issued in its place."""
+        if not self.is_issued or self.revision is None:
+            return self
+        return replace(self, revision=self.revision.unrenewed)
+
+    @property
     def withdrawn(self) -> str:
         """How the store took the version back; empty where it did not."""
         return self.revision.withdrawn if self.revision else ""
@@ -178,7 +185,7 @@ class Chronicle:
         again = {(each.version, each.created_at) for each in found if each.created_at}
         judged_again = found[0].version if found else ""
         return tuple(
-            replace(each, revision=each.revision and each.revision.unrenewed)
+            each.unrenewed
             for index, each in enumerate(self.entries)
             if (each.version, each.created_at) not in again
             and not (index == 0 and each.bundle is None and each.version == judged_again)

@@ -171,7 +171,8 @@ class VaultPKISource(_Model, frozen=True):
     ip_sans: tuple[Text, ...] = ()
     # How many CAs may stand below an intermediate: 0 is right for istiod, which signs leafs.
     path_length: Annotated[int, Meta(ge=0, le=10)] = 0
-    # The issuer's id or name in the mount. Not given, it is the mount's default issuer.
+    # The issuer's id or name in the mount. Not given, it is the mount's default issuer, asked at
+    # sign-intermediate or sign/<role>; else at issuer/<this>/…, which `default` names too.
     issuer: OptionalText = ""
 
 

@@ -303,6 +303,12 @@ class OpenBao:
         answer = self.call("POST", f"{mount}/root/generate/internal", {**wanted, **options})
         return str(answer["data"]["issuer_id"])
 
+    def import_issuer(self, mount: str, bundle: bytes) -> str:
+        """Import a CA with its key (PEM) into a PKI mount and return its id."""
+        wanted = {"pem_bundle": bundle.decode()}
+        answer = self.call("POST", f"{mount}/issuers/import/bundle", wanted)
+        return str(answer["data"]["imported_issuers"][0])
+
     def make_default(self, mount: str, issuer: str) -> None:
         """Let a PKI mount sign with another of its issuers."""
         self.call("POST", f"{mount}/config/issuers", {"default": issuer})

@@ -74,7 +74,7 @@ class PKIMount:
         """The paths at which something was signed."""
         return [path for method, path, _ in self.asked if method == "POST"]
 
-    def call(self, operation: Callable[[Any], Any], asker: str = "") -> Any:
+    def call(self, operation: Callable[[Any], Any], _: str = "") -> Any:
         return operation(self)
 
     @property
@@ -115,7 +115,8 @@ class PKIMount:
         return self.change({"data": {"certificate": cert_pem(certificate).decode()}})
 
     def _entry(self, reference: str) -> Entry:
-        return next(each for each in self.entries if reference in (each.id, each.name))
+        wanted = self.default if reference == "default" else reference
+        return next(each for each in self.entries if wanted in (each.id, each.name))
 
     def _note(self, method: str, url: str, body: dict[str, Any]) -> None:
         self.asked.append((method, url.removeprefix("/v1/"), body))
@@ -148,9 +149,8 @@ class PKIMount:
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key()), False
             )
         )
-        if is_leaf:
-            names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-            builder = builder.add_extension(names.value, critical=False)
+        for extension in request.extensions if is_leaf else ():
+            builder = builder.add_extension(extension.value, extension.critical)
         return builder.sign(ca.key, hashes.SHA256())
 
 

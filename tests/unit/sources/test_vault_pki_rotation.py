@@ -1,7 +1,7 @@
-"""A mesh whose CA is issued by Vault: no two workloads refuse each other while issuers come and go.
+"""A mesh whose CA is issued by Vault: nobody is refused while issuers come and go.
 
-Everything here is the agent's own, from the source to what lies on the volume; only Vault is a mount
-in memory, whose clock is turned. What is checked is what `tests.support.mesh` checks.
+Everything here is the agent's own, from the source to what lies on the volume; only Vault is a
+mount in memory, whose clock is turned. What is checked is what `tests.support.mesh` checks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import pytest
 
 from certagent.assignment import Assignment
 from certagent.config.model import VaultPKISource as Config
-from certagent.errors import CertagentError
 from certagent.keeper import Keeper
 from certagent.material.kinds import CA
 from certagent.material.rotation import Phase
@@ -263,7 +262,7 @@ def test_the_check_finds_what_a_removal_too_early_breaks_for_a_newborn():
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_changes_by_the_rules_are_noticed_by_nobody(seed):
-    """Issuers are added, made the default and removed d + r after the last change of the default."""
+    """Issuers come, are made the default, and go d + r after the last change of the default."""
     rng = Random(seed)
     operator, replicas = mesh()
     count = plan_changes(rng, operator)

@@ -77,7 +77,7 @@ class Engine:
             engine = "pki"  # it may not be asked: the likelier of the two
         if engine != "pki":
             return refusals.another_engine(self.mount, engine)
-        return refusals.no_issuer(self.mount)
+        return refusals.no_issuer(self.mount, "default")
 
 
 def _data(answer: Mapping[str, Any]) -> Mapping[str, Any]:

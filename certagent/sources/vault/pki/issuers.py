@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from certagent.sources.vault.pki.engine import Engine
 
+DEFAULT = "default"
+"""The name by which the mount's default issuer can be asked for; no issuer may have it."""
+
 _LOG = logging.getLogger("certagent.vault")
 
 
@@ -88,10 +91,10 @@ class Mount:
 class Issuers:
     """Reads the mount: one request while nothing changes, and one more for each issuer.
 
-    `wanted` is the name or id of the issuer to ask; empty means the default one.
+    `wanted` is the name or id of the issuer to ask.
     """
 
-    def __init__(self, engine: Engine, wanted: str = "") -> None:
+    def __init__(self, engine: Engine, wanted: str = DEFAULT) -> None:
         self._engine = engine
         self._wanted = wanted
         self._listed: frozenset[str] = frozenset()
@@ -130,11 +133,8 @@ class Issuers:
     def _current(self, listed: Mapping[str, Mapping[str, Any]]) -> str:
         """Return the id of the issuer that is to be asked."""
         for id_, info in listed.items():
-            if (
-                self._wanted in (id_, info.get("issuer_name"))
-                if self._wanted
-                else (info.get("is_default") is True)
-            ):
+            names = {id_, info.get("issuer_name"), DEFAULT if info.get("is_default") else id_}
+            if self._wanted in names:
                 return id_
         raise no_issuer(self._engine.mount, self._wanted, listed)
 

@@ -81,7 +81,7 @@ def another_engine(mount: str, engine: str) -> SecretNotFound:
 
 
 def no_issuer(
-    mount: str, wanted: str = "", listed: Mapping[str, Mapping[str, object]] | None = None
+    mount: str, wanted: str, listed: Mapping[str, Mapping[str, object]] | None = None
 ) -> SecretNotFound:
     """Return the error for a mount without the issuer that is to sign."""
     if not listed:
@@ -91,15 +91,10 @@ def no_issuer(
             f" intermediate\nwith its key (`vault write {mount}/issuers/import/bundle …`).",
         )
     names = ", ".join(str(info.get("issuer_name") or id_) for id_, info in listed.items())
-    if wanted:
-        return SecretNotFound(
-            f"The mount {mount!r} has no issuer {wanted!r}; there are: {names[:200]}.",
-            hint="Correct the source's issuer: a name or an id.",
-        )
     return SecretNotFound(
-        f"The mount {mount!r} has no default issuer, of these: {names[:200]}.",
-        hint=f"Make one the default (`vault write {mount}/config/issuers default=…`), or set the"
-        " source's issuer.",
+        f"The mount {mount!r} has no {wanted!r} issuer; there are: {names[:200]}.",
+        hint="Correct the source's issuer (a name or an id), or make one the default:"
+        f"\n`vault write {mount}/config/issuers default=…`.",
     )
 
 

@@ -13,7 +13,7 @@ from certagent.errors import CertagentError, MaterialRefused
 from certagent.material.raw import RawBundle
 from certagent.sources import Revision
 from certagent.sources.vault.pki.engine import Engine
-from certagent.sources.vault.pki.issuers import Issuers
+from certagent.sources.vault.pki.issuers import DEFAULT, Issuers
 from certagent.sources.vault.pki.signing import Issued, Signing
 from certagent.sources.vault.pki.stages import Stage, observed, told
 
@@ -67,7 +67,7 @@ class VaultPKISource:
         mount = config.mount.strip("/")
         self._name = f"vault-pki:{mount}/{config.role}" if config.role else f"vault-pki:{mount}"
         engine = Engine(connection, mount, self._name)
-        self._issuers = Issuers(engine, config.issuer)
+        self._issuers = Issuers(engine, config.issuer or DEFAULT)
         self._signing = Signing(engine, config, random)
         self._kind = destination.kind
         self._held: Callable[[], KeyCertBundle | None] | None = destination.held
