@@ -2,114 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import time
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from itertools import count
-from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.x509.oid import NameOID
 
-from tests.support.material import make_root
-from tests.support.process import certagent, published, running
-from tests.support.scripted import ScriptedServer
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.openbao import OpenBao
-
-SIGN = "root/sign-intermediate"
-WINDOWS = {"CERTAGENT_DISTRIBUTE": "6s", "CERTAGENT_RETIRE": "6s", "CERTAGENT_SLACK": "1s"}
-
-
-@dataclass
-class Pods:
-    """A PKI mount of its own, and agents that publish what it issues."""
-
-    openbao: OpenBao
-    mount: str
-    directory: Path
-    token: str
-    address: str
-    numbers: count = field(default_factory=count)
-
-    def config(self, *, ttl: str = "720h", more: str = "", **source: object) -> Path:
-        """Write a configuration; `more` are further top-level lines."""
-        wanted = {"mount": self.mount, "ttl": ttl, "commonName": "Mesh CA", "keyType": "ec-p256"}
-        bundle = {
-            "name": "istiod-ca",
-            "source": {"vaultPKI": {**wanted, **source}},
-            "output": {"directory": str(self.directory / "ca")},
-        }
-        path = self.directory / f"certagent-{next(self.numbers)}.yaml"
-        path.write_text(f"bundles: [{json.dumps(bundle)}]\n{more}")
-        return path
-
-    @property
-    def environ(self) -> dict[str, object]:
-        return {
-            "VAULT_ADDR": self.address,
-            "VAULT_TOKEN": self.token,
-            "CERTAGENT_INTERVAL": "200ms",
-            "CERTAGENT_INIT_DEADLINE": "1s",
-            "CERTAGENT_LOG_FORMAT": "json",
-            "ISTIO_MULTIROOT_MESH": "true",
-        }
-
-    def init(self, config: Path | None = None, **environ: object):
-        return certagent("init", "--config", config or self.config(), **{**self.environ, **environ})
-
-    def files(self, name: str = "ca") -> dict[str, bytes]:
-        return published(self.directory / name)
-
-    def certificate(self, name: str = "ca") -> x509.Certificate:
-        return x509.load_pem_x509_certificate(self.files(name)["ca-cert.pem"])
-
-    def state(self, name: str = "ca") -> tuple[str, str]:
-        """The published signer's issuer and the roots, by common name: `A`, `AB`."""
-        found = self.files(name)
-        if not found:
-            return "", ""
-        roots = x509.load_pem_x509_certificates(found["root-cert.pem"])
-        names = sorted(common_name(root.subject) for root in roots)
-        return common_name(self.certificate(name).issuer), "".join(names)
-
-
-def common_name(name: x509.Name) -> str:
-    return name.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-
-
-@pytest.fixture
-def mount(openbao):
-    """A mount with the root A, and nothing else."""
-    made = openbao.pki()
-    openbao.issuer(made, "A")
-    return made
-
-
-@pytest.fixture
-def least(openbao, mount):
-    """A token of the policy that the docs state."""
-    policy = openbao.policy_of(
-        **{
-            f"{mount}/issuers": "list",
-            f"{mount}/issuer/+/json": "read",
-            f"{mount}/{SIGN}": "update",
-            f"{mount}/issuer/+/sign-intermediate": "update",
-        }
-    )
-    return openbao.create_token(policy)
-
-
-@pytest.fixture
-def pods(openbao, mount, least, tmp_path):
-    return Pods(openbao, mount, tmp_path, least, openbao.address)
+from tests.support.pods import SIGN, Recorder, common_name
+from tests.support.process import certagent
 
 
 class TestInit:
@@ -197,93 +97,6 @@ class TestInit:
         assert not pods.files()
 
 
-class TestRenewal:
-    def test_after_two_thirds_of_the_ttl_a_new_one_is_published(self, pods):
-        config = pods.config(ttl="9s", more="rotation: {strategy: immediate}\n")
-        with running("--config", config, **pods.environ) as agent:
-            agent.until(pods.files)
-            first, since = pods.certificate(), time.monotonic()
-            agent.until(lambda: pods.certificate() != first)
-            taken = time.monotonic() - since
-            assert agent.stop() == 0
-
-        renewed = pods.certificate()
-        assert taken < 9
-        assert renewed.public_key() != first.public_key()
-        assert renewed.issuer == first.issuer
-        assert len(agent.publications) == 2
-        roots = {record["roots"] for record in agent.publications}
-        assert len(roots) == 1
-
-    def test_one_that_is_refused_leaves_what_is_published(self, pods, openbao):
-        config = pods.config(ttl="6s", more="rotation: {strategy: immediate}\n")
-        with running("--config", config, **pods.environ) as agent:
-            agent.until(pods.files)
-            before = pods.files()
-            usage = {"issuer_name": "A", "usage": "read-only"}
-            openbao.call("POST", f"{pods.mount}/issuer/A", usage)
-            agent.until(lambda: agent.logged("requested usage"))
-
-            assert pods.files() == before
-            assert agent.stop() == 0
-
-    def test_a_restart_goes_on_with_what_is_there(self, pods):
-        with Recorder(pods) as recorder:
-            for _ in range(3):
-                with running("--config", pods.config(), **pods.environ) as agent:
-                    agent.until(lambda: len(recorder.asked) > 1 and pods.files())
-                    agent.until(lambda agent=agent: agent.logged("settled"))
-                    assert agent.stop() == 0
-
-            assert len(recorder.signed) == 1
-
-
-class TestRotation:
-    def test_a_new_issuer_goes_through_its_phases_for_all_that_are_there_and_are_born(
-        self, pods, openbao
-    ):
-        """A signs, A+B published; B signs, A+B published; A is removed, and kept by who knows."""
-        environ = {**pods.environ, **WINDOWS}
-        config = pods.config()
-        other = {"ROOT_CA_DIR": pods.directory / "born"}
-        with running("--config", config, **environ) as agent:
-            agent.until(lambda: pods.state() == ("A", "A"))
-            # A root that Vault generates says to be 30 s older, which these windows do not cover.
-            fresh = make_root(subject="CN=B", not_before=datetime.now(UTC))
-            new = openbao.import_issuer(pods.mount, fresh.pem + fresh.key_pem)
-            openbao.make_default(pods.mount, new)
-            came = time.monotonic()
-            agent.until(lambda: pods.state() == ("A", "AB"))
-            assert certagent("init", "--config", config, **environ, **other).code == 0
-            assert pods.state("born") == ("A", "AB")
-            agent.until(lambda: pods.state() == ("B", "AB"))
-            switched = time.monotonic() - came
-            openbao.remove_issuer(pods.mount, "A")
-            agent.until(lambda: agent.logged("switch"))
-            assert pods.state() == ("B", "AB"), "kept until d + r after it was superseded"
-            agent.until(lambda: pods.state() == ("B", "B"))
-            settled = time.monotonic() - came
-            assert agent.stop() == 0
-
-        assert 5 < switched < 12
-        assert settled > 11
-        assert not agent.logged("stored")
-
-    def test_an_issuer_that_is_added_ahead_signs_at_once_when_it_is_made_the_default(
-        self, pods, openbao
-    ):
-        environ = {**pods.environ, **WINDOWS}
-        with running("--config", pods.config(), **environ) as agent:
-            agent.until(lambda: pods.state() == ("A", "A"))
-            new = openbao.issuer(pods.mount, "B")
-            agent.until(lambda: pods.state() == ("A", "AB"))
-            agent.until(lambda: agent.logged("settled: "))
-            deadline = time.monotonic() + 7
-            agent.until(lambda: time.monotonic() > deadline)
-            openbao.make_default(pods.mount, new)
-            agent.until(lambda: pods.state() == ("B", "AB"), within=3)
-
-
 class TestRefusals:
     """Each: the exit code, and what is said."""
 
@@ -339,31 +152,26 @@ class TestRefusals:
         self.refused(pods, None, 77, "may not issue certificates")
 
 
-class Recorder(ScriptedServer):
-    """A proxy before OpenBao that keeps every request, bodies included."""
+class TestOperators:
+    def test_status_shows_what_was_issued(self, pods):
+        config = pods.config()
+        pods.init(config)
 
-    def __init__(self, pods: Pods) -> None:
-        super().__init__(self._pass_on)
-        self._pods = pods
-        self._port = pods.openbao.port
+        shown = certagent("status", "--config", config, "--format", "json", **pods.environ)
 
-    def __enter__(self):
-        super().__enter__()
-        self._pods.address = self.address
-        return self
+        (report,) = json.loads(shown.stdout)
+        assert shown.code == 0
+        assert report["source"] == f"vault-pki:{pods.mount}"
+        assert report["version"].startswith("sha256:")
 
-    @property
-    def signed(self):
-        return [asked for asked in self.asked if "sign" in asked.path]
+    def test_plan_says_why_there_is_none(self, pods):
+        done = certagent("plan", "--config", pods.config(), **pods.environ)
 
-    def _pass_on(self, asked, _):
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
-        headers = {name: asked.headers[name] for name in asked.headers if name != "host"}
-        try:
-            connection.request(asked.method, asked.path, asked.body or None, headers)
-            response = connection.getresponse()
-            body = response.read()
-        finally:
-            connection.close()
-        head = f"HTTP/1.1 {response.status} status\r\nContent-Length: {len(body)}\r\n"
-        return f"{head}Content-Type: application/json\r\nConnection: close\r\n\r\n".encode() + body
+        assert done.code == 64
+        assert "Vault issues a certificate to each pod, and stores no history" in done.stderr
+
+    def test_push_says_that_nothing_can_be_stored(self, pods):
+        done = certagent("push", f"vault-pki:{pods.mount}", "--from", "x", **pods.environ)
+
+        assert done.code == 64
+        assert "names certificates that Vault issues" in done.stderr

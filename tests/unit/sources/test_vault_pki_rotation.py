@@ -233,6 +233,18 @@ class TestTheOperatorsWays:
         for replica in replicas:
             assert all(each.signer_dies > each.until for each in replica.stretches)
 
+    def test_an_older_issuer_that_is_removed_while_it_signs_is_relieved_before_its_end(self):
+        """Its certificate cannot be renewed any more, so its end is the end: phase early."""
+        operator, replicas = mesh([OLD], [OLD], [OLD], ttl="12h")
+        operator.at(0, partial(operator.add, "B", default=True))
+        operator.at(100, partial(operator.remove, "A"))
+
+        live(operator, replicas, 2 * D, every=100)
+
+        for replica in replicas:
+            assert all(each.signer_dies > each.until for each in replica.stretches)
+            assert Phase.EARLY in {each.phase for each in replica.stretches}
+
     def test_replicas_publish_the_same_roots_and_sign_under_the_same_in_every_phase(self):
         operator, replicas = mesh([OLD], [OLD, D // 2], [OLD, D + 500], [D + 1000])
         operator.at(0, partial(operator.add, "B", default=True))

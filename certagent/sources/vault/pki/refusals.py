@@ -31,9 +31,10 @@ _CAUSES = {
     "common_name field is required": (
         "Give commonName or dnsNames, or set require_cn=false on the role."
     ),
-    "not allowed by this role": (
-        "Correct commonName, dnsNames, uriSans or ipSans; or allow the name in the role\n"
-        "(allowed_domains with allow_subdomains or allow_bare_domains, allowed_uri_sans)."
+    "this role": (
+        "Correct commonName, dnsNames, uriSans or ipSans; or allow the name in the role:\n"
+        "allowed_domains with allow_subdomains or allow_bare_domains, allowed_uri_sans,"
+        " allow_ip_sans."
     ),
 }
 
