@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from cryptography import x509
 
 from certagent.config.model import TokenAuth, VaultConfig, VaultPKISource
 from certagent.errors import AccessDenied, MaterialRefused, SecretNotFound, SourceUnavailable
-from certagent.material.kinds import CA
+from certagent.material.serving import tls
 from certagent.sources.vault import VaultConnection
 from certagent.sources.vault.pki import Destination
 from certagent.sources.vault.pki import VaultPKISource as PKISource
-from tests.support.pods import common_name
+from tests.support.pods import Recorder, common_name
+from tests.support.process import certagent, running
 
 
 class TestRoles:
@@ -31,7 +30,7 @@ class TestRoles:
                 openbao.pki_role(pods.mount, "web", **dict(role))
             wanted = {"dns_names": ("a.example.com",), "ttl": "24h", "key_type": "ec-p256"}
             config = VaultPKISource(mount=pods.mount, role="web", **{**wanted, **options})
-            source = PKISource(connection, config, Destination(replace(CA, is_ca=False)))
+            source = PKISource(connection, config, Destination(tls("server")))
             return x509.load_pem_x509_certificate(next(source.revisions()).load().certificate)
 
         yield leaf_
@@ -123,3 +122,66 @@ class TestRoles:
         with pytest.raises(SourceUnavailable, match="issuer_ref"):
             leaf({"issuer_ref": "B"})
         assert common_name(leaf({"issuer_ref": "B"}, issuer="B").issuer) == "B"
+
+
+class TestAGateway:
+    @pytest.fixture
+    def config(self, pods, openbao, tmp_path):
+        """An agent with a gateway's certificate, by the role `web` and the least policy."""
+        openbao.pki_role(pods.mount, "web")
+        policy = openbao.policy_of(
+            **{
+                f"{pods.mount}/issuers": "list",
+                f"{pods.mount}/issuer/+/json": "read",
+                f"{pods.mount}/sign/web": "update",
+            }
+        )
+        pods.token = openbao.create_token(policy)
+        path = tmp_path / "gateway.yaml"
+        path.write_text(
+            "bundles:\n"
+            "- name: ingress\n"
+            "  kind: tls\n"
+            f"  source: {{vaultPKI: {{mount: {pods.mount}, role: web, ttl: 24h, keyType: ec-p256,\n"
+            "                        dnsNames: [a.example.com]}}\n"
+            f"  output: {{directory: {tmp_path / 'ingress'}}}\n"
+        )
+        return path
+
+    @pytest.fixture
+    def served(self, tmp_path):
+        """What the gateway finds: its chain, and whom it trusts."""
+
+        def served_():
+            current = tmp_path / "ingress" / "current"
+            if not current.exists():
+                return [], []
+            names = ("tls.crt", "ca.crt")
+            return [
+                [common_name(each.issuer) for each in x509.load_pem_x509_certificates(data)]
+                for data in ((current / name).read_bytes() for name in names)
+            ]
+
+        return served_
+
+    def test_it_gets_its_certificate_once_and_check_accepts_it(
+        self, pods, config, served, tmp_path
+    ):
+        with Recorder(pods) as recorder:
+            for _ in range(2):
+                done = certagent("init", "--config", config, **pods.environ)
+                assert done.code == 0, done.stderr
+
+            assert [asked.path for asked in recorder.signed] == [f"/v1/{pods.mount}/sign/web"]
+        assert served() == [["A"], ["A"]]
+        checked = certagent("check", "--kind", "tls", tmp_path / "ingress" / "current")
+        assert checked.code == 0, checked.stdout
+
+    def test_a_new_issuer_signs_at_once(self, pods, config, served, openbao):
+        with running("--config", config, **pods.environ) as agent:
+            agent.until(lambda: served() == [["A"], ["A"]])
+            openbao.make_default(pods.mount, openbao.issuer(pods.mount, "B"))
+
+            agent.until(lambda: served()[0] == ["B"], within=5)
+
+            assert sorted(served()[1]) == ["A", "B"]

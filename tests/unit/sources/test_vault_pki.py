@@ -18,6 +18,7 @@ from certagent.material.issuing import KeyType
 from certagent.material.kinds import CA
 from certagent.material.raw import RawBundle
 from certagent.material.request import CertificateRequest
+from certagent.material.serving import tls
 from certagent.sources.vault.client import VaultRefused
 from certagent.sources.vault.pki import Destination, VaultPKISource
 from tests.support.material import NOW, make_root
@@ -176,7 +177,7 @@ class TestALeaf:
 
 
 def leaf_destination():
-    return Destination(replace(CA, is_ca=False))
+    return Destination(tls("server"))
 
 
 class TestRenewal:
