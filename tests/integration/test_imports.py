@@ -92,6 +92,7 @@ def test_init_of_a_gateway_loads_nothing_of_azure_nor_what_operators_use(loaded,
     modules = loaded("init", "--config", gateways.file, **gateways.environ)
 
     assert modules >= GATEWAYS_ONLY
+    assert not modules & (AZURE | OPERATORS_ONLY)
 
 
 def test_check_loads_no_client(loaded, certs):
