@@ -21,6 +21,9 @@ _CAUSES = {
     "beyond the expiration of the ca": (
         "The issuer expires sooner than that: replace it, or ask for a shorter ttl."
     ),
+    "max path length": (
+        "The issuer may sign leafs alone: use one whose max_path_length leaves room for a CA."
+    ),
     "requested usage": (
         "The issuer may not issue certificates: give it the usage issuing-certificates, or make\n"
         "another one the default."
