@@ -22,7 +22,10 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=9, help="rounds that count (9)")
     parser.add_argument(
-        "--interval", type=float, default=1.0, help="seconds between two polls of who stays (1)"
+        "--interval",
+        type=float,
+        default=1.0,
+        help="seconds between two polls of who stays (1); `bao agent` counts whole ones",
     )
     parser.add_argument("--only", action="append", choices=SCENARIOS, help="a scenario; repeatable")
     asked = parser.parse_args()
@@ -33,7 +36,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with World() as world:
         print(description(world.openbao.version))
-        print(f"\nRounds: {rounds.count}. Medians, with the least and the greatest.")
+        print(f"\nRounds: {rounds.count}. Medians (least-greatest); ratios: first to second.")
         for name in asked.only or SCENARIOS:
             print(f"\n{SCENARIOS[name](world, rounds)}", flush=True)
 

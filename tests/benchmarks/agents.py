@@ -22,33 +22,36 @@ NAMES = {part: name for part, name in CA_FILES.items() if part != "crls"}
 """istiod's four files, by part."""
 
 
-def certagent(world: World, verb: str, **settings: object) -> Job:
-    """Return certagent with one CA, configured by its environment alone."""
+def certagent(world: World, store: Mapping[str, str], *words: str) -> Job:
+    """Return certagent with one CA from a store, configured by its environment alone."""
     volume = world.volume()
-    environ = {
-        **vault(world),
-        "ROOT_CA_DIR": str(volume),
-        "CERTAGENT_SOURCE": f"vault:{world.mount}/{PATH}",
-        **{name: str(value) for name, value in settings.items()},
-    }
-    return Job(command(verb), environ, (volume,), tuple(volume / name for name in NAMES.values()))
+    environ = {**world.environ, **store, "ROOT_CA_DIR": str(volume)}
+    return Job(command(*words), environ, (volume,), tuple(volume / name for name in NAMES.values()))
 
 
-def command(verb: str, *words: object) -> tuple[str, ...]:
+def command(*words: str) -> tuple[str, ...]:
     """Return certagent's command line."""
-    return (sys.executable, "-m", "certagent", verb, *map(str, words))
+    return (sys.executable, "-m", "certagent", *words)
 
 
-def vault(world: World) -> Mapping[str, str]:
-    """Return an environment in which certagent finds the server and its login."""
+def run(every: str) -> tuple[str, ...]:
+    """Return the words for an agent that stays, with probes, as in a pod."""
+    return ("run", "--interval", every, "--server", "127.0.0.1:0")
+
+
+def login(world: World) -> dict[str, str]:
+    """Return an environment in which certagent finds the server, and may log in."""
     return {
-        **world.environ,
         "VAULT_ADDR": world.openbao.address,
         "CERTAGENT_VAULT_AUTH_MOUNT": world.login,
         "CERTAGENT_VAULT_ROLE": ROLE,
         "CERTAGENT_VAULT_TOKEN_FILE": str(world.token_file),
-        "CERTAGENT_SERVER_ADDRESS": "127.0.0.1:0",  # of `run`: with probes, as in a pod
     }
+
+
+def vault(world: World) -> dict[str, str]:
+    """Return an environment in which certagent finds the one CA."""
+    return {**login(world), "CERTAGENT_SOURCE": f"vault:{world.mount}/{PATH}"}
 
 
 def bao_agent(world: World, **settings: object) -> Job:

@@ -6,7 +6,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.agents import NAMES, command, vault
+from tests.benchmarks.agents import NAMES, command, login, run
 from tests.benchmarks.interleaving import interleave
 from tests.benchmarks.process import Job
 from tests.benchmarks.start import start
@@ -26,22 +26,23 @@ def measure(world: World, rounds: Rounds) -> str:
     """Return the table of agents with 1, 10 and 100 bundles, each from a secret of its own."""
     secrets = [world.secret(_path(number)) for number in range(max(COUNTS))]
 
-    def run(count: int) -> dict[str, float]:
+    def costs(count: int) -> dict[str, float]:
         once = start(partial(_job, world, count, "init"))
-        job = partial(_job, world, count, "run", "--interval", rounds.every)
+        job = partial(_job, world, count, *run(rounds.every))
         return {**once, **stay(world, job, secrets[:count], rounds.interval)}
 
-    contenders = {count: partial(run, count) for count in COUNTS}
+    contenders = {count: partial(costs, count) for count in COUNTS}
     return growth("bundles in one agent", interleave(contenders, rounds.count))
 
 
-def _job(world: World, count: int, verb: str, *words: str) -> Job:
+def _job(world: World, count: int, *words: str) -> Job:
     volumes = [world.volume() for _ in range(count)]
     bundles = [_bundle(world, number, volume) for number, volume in enumerate(volumes)]
     config = volumes[0].with_suffix(".yaml")
     config.write_text(json.dumps({"bundles": bundles}))  # JSON is YAML
     files = tuple(volume / name for volume in volumes for name in NAMES.values())
-    return Job(command(verb, "--config", config, *words), vault(world), tuple(volumes), files)
+    environ = {**world.environ, **login(world)}
+    return Job(command(*words, "--config", str(config)), environ, tuple(volumes), files)
 
 
 def _bundle(world: World, number: int, volume: Path) -> dict[str, object]:

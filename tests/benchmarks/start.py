@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.agents import PATH, bao_agent, certagent
+from tests.benchmarks.agents import PATH, bao_agent, certagent, vault
 from tests.benchmarks.figures import MIB, MS
 from tests.benchmarks.interleaving import interleave
 from tests.benchmarks.process import publish
@@ -23,7 +23,7 @@ def measure(world: World, rounds: Rounds) -> str:
     """Return the table of `certagent init` and `bao agent` with `exit_after_auth`."""
     world.secret(PATH)
     jobs = {
-        "certagent": partial(certagent, world, "init"),
+        "certagent": partial(certagent, world, vault(world), "init"),
         "bao agent": partial(bao_agent, world, exit_after_auth=True),
     }
     contenders = {name: partial(start, job) for name, job in jobs.items()}

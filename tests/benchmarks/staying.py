@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.benchmarks import process
-from tests.benchmarks.agents import PATH, bao_agent, certagent
+from tests.benchmarks.agents import PATH, bao_agent, certagent, run, vault
 from tests.benchmarks.figures import MIB
 from tests.benchmarks.interleaving import interleave
 from tests.benchmarks.table import side_by_side
@@ -37,7 +37,7 @@ def measure(world: World, rounds: Rounds) -> str:
     secrets = [world.secret(PATH)]
     rendering = {"static_secret_render_interval": rounds.every}
     jobs = {
-        "certagent": partial(certagent, world, "run", CERTAGENT_INTERVAL=rounds.every),
+        "certagent": partial(certagent, world, vault(world), *run(rounds.every)),
         "bao agent": partial(bao_agent, world, template_config=rendering),
     }
     contenders = {
