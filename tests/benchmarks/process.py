@@ -86,13 +86,13 @@ class Staying:
         """
         return time.clock_gettime((~self.process.pid << 3) | 2)
 
-    def memory(self, field: str) -> int:
+    def memory(self, name: str) -> int:
         """Return bytes from a field of `/proc/PID/status`, such as `VmRSS` or `RssAnon`.
 
-        `smaps_rollup` is more exact, but cannot be read of an agent that is not dumpable.
+        `smaps_rollup` is more exact, but of an agent that is not dumpable only root reads it.
         """
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        (kibibytes,) = (line.split()[1] for line in status.splitlines() if line.startswith(field))
+        (kibibytes,) = (line.split()[1] for line in status.splitlines() if line.startswith(name))
         return int(kibibytes) * 1024
 
 
