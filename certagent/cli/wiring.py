@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from certagent.agent import GRACE, Agent, Follower, Tempo
@@ -26,12 +27,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from certagent.config.model import BundleConfig, Config, FilesSource
-    from certagent.sources import Source
+    from certagent.sources import Connection, Source
+    from certagent.sources.azure import AzureConnection
     from certagent.sources.vault import VaultConnection
 
 
 _REQUESTS = 15
 """Requests that a pass may make: a login, a look at the mount, and a history of ten versions."""
+
+_AZURE_REQUESTS = 50
+"""The same with Key Vault: a login, two lists of four secrets, and ten sets of four parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The connections that the bundles of a configuration need."""
+
+    vault: VaultConnection | None
+    azure: AzureConnection | None
+
+    @property
+    def connections(self) -> dict[str, Connection]:
+        """Those that there are, by name."""
+        both: dict[str, Connection | None] = {"vault": self.vault, "azure": self.azure}
+        return {name: each for name, each in both.items() if each is not None}
 
 
 @contextmanager
@@ -44,10 +63,10 @@ def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
     harden()
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
-        vault = _vault(config, signals)
+        stores = Stores(_vault(config, signals), _azure(config, signals))
         worker = Agent(
-            [_assignment(bundle, config, vault, stays=stays) for bundle in config.bundles],
-            {"vault": vault} if vault else {},
+            [_assignment(bundle, config, stores, stays=stays) for bundle in config.bundles],
+            stores.connections,
             _tempo(config),
             signals,
             _followers(config) if stays else (),
@@ -74,8 +93,18 @@ def _vault(config: Config, signals: Signals) -> VaultConnection | None:
     )
 
 
+def _azure(config: Config, signals: Signals) -> AzureConnection | None:
+    if not any(bundle.source.azure_key_vault for bundle in config.bundles) or not config.azure:
+        return None
+    from certagent.sources.azure import AzureConnection  # noqa: PLC0415 - only for Azure
+
+    return AzureConnection(config.azure, conceal=logs.conceal, stopping=signals.stop_pending)
+
+
 def _tempo(config: Config) -> Tempo:
     requests = _REQUESTS * seconds(config.vault.request_timeout) if config.vault else 0.0
+    if config.azure:
+        requests = max(requests, _AZURE_REQUESTS * seconds(config.azure.request_timeout))
     return Tempo(
         Schedule(seconds(config.refresh.interval), random.random),
         patience=seconds(config.init.deadline) / 2,
@@ -83,9 +112,7 @@ def _tempo(config: Config) -> Tempo:
     )
 
 
-def _assignment(
-    bundle: BundleConfig, config: Config, vault: VaultConnection | None, *, stays: bool
-) -> Assignment:
+def _assignment(bundle: BundleConfig, config: Config, stores: Stores, *, stays: bool) -> Assignment:
     output = bundle.output
     sink = AtomicDirectory(
         output.directory, key_mode=permissions(output.key_mode), mode=permissions(output.mode)
@@ -93,7 +120,7 @@ def _assignment(
     fallback = bundle.fallback and _directory_source(bundle.fallback.files)
     return Assignment(
         bundle.name,
-        _source(bundle, vault),
+        _source(bundle, stores),
         sink,
         bundle.required,
         policy=policy(config),
@@ -122,11 +149,15 @@ def _reader(config: Config) -> Reader:
     return Reader(may_run=True, takes_roots=mode != "hold", pace=seconds(config.refresh.interval))
 
 
-def _source(bundle: BundleConfig, vault: VaultConnection | None) -> Source:
-    if bundle.source.vault_kv and vault:
+def _source(bundle: BundleConfig, stores: Stores) -> Source:
+    if bundle.source.vault_kv and stores.vault:
         from certagent.sources.vault import VaultKVSource  # noqa: PLC0415 - only for Vault
 
-        return VaultKVSource(vault, bundle.source.vault_kv)
+        return VaultKVSource(stores.vault, bundle.source.vault_kv)
+    if bundle.source.azure_key_vault and stores.azure:
+        from certagent.sources.azure import KeyVaultSource  # noqa: PLC0415 - only for Azure
+
+        return KeyVaultSource(stores.azure, bundle.source.azure_key_vault)
     if bundle.source.files:
         return _directory_source(bundle.source.files)
     raise ConfigurationError(f"The bundle {bundle.name} has no source.")

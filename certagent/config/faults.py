@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
@@ -35,7 +35,9 @@ def structural_faults(value: object, kind: Any, path: str = "") -> Iterator[str]
 
 
 def _union_faults(value: object, union: Any, path: str) -> Iterator[str]:
-    arms = [arm for arm in get_args(union) if arm is not msgspec.UnsetType]
+    # A name that stands for an arm has become that arm before it comes here.
+    literal = [arm for arm in get_args(union) if get_origin(arm) is Literal]
+    arms = [arm for arm in get_args(union) if arm not in [msgspec.UnsetType, *literal]]
     if len(arms) == 1:
         yield from structural_faults(value, arms[0], path)
         return
