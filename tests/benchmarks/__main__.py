@@ -6,12 +6,17 @@ import argparse
 import signal
 import sys
 
-from tests.benchmarks import bundles, start, staying
+from tests.benchmarks import bundles, keyvault, start, staying
 from tests.benchmarks.interleaving import Rounds
 from tests.benchmarks.machine import description
 from tests.benchmarks.world import World
 
-SCENARIOS = {"start": start.measure, "staying": staying.measure, "bundles": bundles.measure}
+SCENARIOS = {
+    "start": start.measure,
+    "staying": staying.measure,
+    "keyvault": keyvault.measure,
+    "bundles": bundles.measure,
+}
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from tests.benchmarks.agents import NAMES, command, login, run
 from tests.benchmarks.interleaving import interleave
 from tests.benchmarks.process import Job
 from tests.benchmarks.start import start
-from tests.benchmarks.staying import stay
+from tests.benchmarks.staying import Store, stay
 from tests.benchmarks.table import growth
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def measure(world: World, rounds: Rounds) -> str:
     def costs(count: int) -> dict[str, float]:
         once = start(partial(_job, world, count, "init"))
         job = partial(_job, world, count, *run(rounds.every))
-        return {**once, **stay(world, job, secrets[:count], rounds.interval)}
+        return {**once, **stay(job, Store(world.asked, secrets[:count]), rounds.interval)}
 
     contenders = {count: partial(costs, count) for count in COUNTS}
     return growth("bundles in one agent", interleave(contenders, rounds.count))

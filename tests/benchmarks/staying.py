@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from tests.benchmarks.table import side_by_side
 from tests.support.process import until
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Sequence
 
     from tests.benchmarks.interleaving import Rounds
@@ -29,50 +31,54 @@ POLLS = 5
 HOUR = 3600.0
 
 
+@dataclass(frozen=True)
+class Store:
+    """Where the polls go: `asked()` counts all requests that its server has had, by path.
+
+    `polled` are the paths that an agent asks for once a poll, whatever else it asks for.
+    """
+
+    asked: Callable[[], Counter[str]]
+    polled: Sequence[str]
+
+    def polls(self, asked: Counter[str]) -> float:
+        """Return how many polls were among these requests: the average over the paths."""
+        return sum(asked[path] for path in self.polled) / len(self.polled)
+
+
 def measure(world: World, rounds: Rounds) -> str:
     """Return the table of `certagent run` and `bao agent`, both polling at the same interval.
 
     `bao agent` polls a little more often than told: after 0.85 to 0.95 of its interval.
     """
-    secrets = [world.secret(PATH)]
+    store = Store(world.asked, [world.secret(PATH)])
     rendering = {"static_secret_render_interval": rounds.every}
     jobs = {
         "certagent": partial(certagent, world, vault(world), *run(rounds.every)),
         "bao agent": partial(bao_agent, world, template_config=rendering),
     }
-    contenders = {
-        name: partial(stay, world, job, secrets, rounds.interval) for name, job in jobs.items()
-    }
+    contenders = {name: partial(stay, job, store, rounds.interval) for name, job in jobs.items()}
     title = f"staying, a poll every {rounds.every}"
     return side_by_side(title, interleave(contenders, rounds.count, warm_ups=0))
 
 
-def stay(
-    world: World, job: Callable[[], Job], secrets: Sequence[str], interval: float
-) -> dict[str, float]:
-    """Let a new job stay for some polls of its secrets, and return what they cost."""
+def stay(job: Callable[[], Job], store: Store, interval: float) -> dict[str, float]:
+    """Let a new job stay for some polls of its store, and return what they cost."""
     with process.staying(job()) as agent:
-        _wait_for_polls(world, secrets, SETTLING, interval)
-        before, cpu, began = world.requests.counts, agent.cpu, time.monotonic()
-        _wait_for_polls(world, secrets, POLLS, interval)
+        _wait_for_polls(store, SETTLING, interval)
+        before, cpu, began = store.asked(), agent.cpu, time.monotonic()
+        _wait_for_polls(store, POLLS, interval)
         seconds, cpu = time.monotonic() - began, agent.cpu - cpu
-        asked = world.requests.counts - before
-        polls = sum(asked[secret] for secret in secrets) / len(secrets)
+        asked = store.asked() - before
         return {
             "resident memory, MiB": agent.memory("VmRSS") / MIB,
             "anonymous memory, MiB": agent.memory("RssAnon") / MIB,
             "CPU, % of a core": cpu / seconds * 100,
             "requests an hour": asked.total() / seconds * HOUR,
-            "requests a poll": asked.total() / polls,
+            "requests a poll": asked.total() / store.polls(asked),
         }
 
 
-def _wait_for_polls(world: World, secrets: Sequence[str], count: int, interval: float) -> None:
-    """Wait until the secrets have been read so many times more, on the average."""
-
-    def reads() -> int:
-        counts = world.requests.counts
-        return sum(counts[secret] for secret in secrets)
-
-    wanted = reads() + count * len(secrets)
-    until(lambda: reads() >= wanted, 2 * count * interval + process.DEADLINE)
+def _wait_for_polls(store: Store, count: int, interval: float) -> None:
+    wanted = store.polls(store.asked()) + count
+    until(lambda: store.polls(store.asked()) >= wanted, 2 * count * interval + process.DEADLINE)

@@ -6,13 +6,16 @@ import os
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from tests.support.audit import RequestLog
 from tests.support.material import a_set, fields
 from tests.support.openbao import OpenBao
 from tests.support.tls import TLSAuthority
 from tests.support.tokenreview import Cluster
+
+if TYPE_CHECKING:
+    from collections import Counter
 
 ROLE = "istiod"
 SHARED_MEMORY = Path("/dev/shm")
@@ -34,7 +37,7 @@ class World:
             self.cluster = stack.enter_context(Cluster(self.authority))
             audit = self.directory / "audit.log"
             self.openbao = stack.enter_context(OpenBao(audit=audit))
-            self.requests = RequestLog(audit)
+            self._requests = RequestLog(audit)
             self._prepare()
             self._stack = stack.pop_all()
         return self
@@ -55,6 +58,10 @@ class World:
     def environ(self) -> dict[str, str]:
         """The environment of every contender, with nothing of the caller's; each adds its own."""
         return {"PATH": os.environ["PATH"], "HOME": str(self.directory)}
+
+    def asked(self) -> Counter[str]:
+        """Return how many requests the server has had, by path."""
+        return self._requests.counts
 
     def secret(self, path: str) -> str:
         """Store a good set, and return its path as the server sees it."""
