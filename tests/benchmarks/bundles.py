@@ -6,7 +6,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.agents import NAMES, command, login, run
+from tests.benchmarks.agents import FILES, command, login, run
 from tests.benchmarks.interleaving import interleave
 from tests.benchmarks.process import Job
 from tests.benchmarks.start import start
@@ -40,9 +40,8 @@ def _job(world: World, count: int, *words: str) -> Job:
     bundles = [_bundle(world, number, volume) for number, volume in enumerate(volumes)]
     config = volumes[0].with_suffix(".yaml")
     config.write_text(json.dumps({"bundles": bundles}))  # JSON is YAML
-    files = tuple(volume / name for volume in volumes for name in NAMES.values())
     environ = {**world.environ, **login(world)}
-    return Job(command(*words, "--config", str(config)), environ, tuple(volumes), files)
+    return Job(command(*words, "--config", str(config)), environ, tuple(volumes), FILES)
 
 
 def _bundle(world: World, number: int, volume: Path) -> dict[str, object]:

@@ -32,9 +32,8 @@ def job(tmp_path):
     volume.mkdir()
 
     def job_(program: str = WRITE, then: str = "") -> Job:
-        file = volume / "file"
-        command = (sys.executable, "-c", program.format(then=then), str(file))
-        return Job(command, {}, (volume,), (file,))
+        command = (sys.executable, "-c", program.format(then=then), str(volume / "file"))
+        return Job(command, {}, (volume,), ("file",))
 
     return job_
 

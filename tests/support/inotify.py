@@ -21,14 +21,13 @@ class Event(NamedTuple):
 
 
 class Inotify:
-    """A watch on directories, not on what is inside their subdirectories."""
+    """A watch on one directory, not on what is inside its subdirectories."""
 
-    def __init__(self, *paths):
+    def __init__(self, path):
         libc = ctypes.CDLL(None, use_errno=True)
         self._descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        for path in paths:
-            if libc.inotify_add_watch(self._descriptor, os.fsencode(path), FSNOTIFY) < 0:
-                raise OSError(ctypes.get_errno(), "inotify_add_watch")
+        if libc.inotify_add_watch(self._descriptor, os.fsencode(path), FSNOTIFY) < 0:
+            raise OSError(ctypes.get_errno(), "inotify_add_watch")
 
     def __enter__(self):
         return self
