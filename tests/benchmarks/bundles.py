@@ -32,7 +32,7 @@ def measure(world: World, rounds: Rounds) -> str:
         return {**once, **stay(job, Store(world.asked, secrets[:count]), rounds.interval)}
 
     contenders = {count: partial(costs, count) for count in COUNTS}
-    return growth("bundles in one agent", interleave(contenders, rounds.count))
+    return growth("bundles in one agent", interleave(contenders, rounds))
 
 
 def _job(world: World, count: int, *words: str) -> Job:

@@ -43,8 +43,8 @@ def rounded(value: float) -> str:
 
 
 def ratio(of: float, to: float) -> str:
-    """Return how many times `to` goes into `of`, or a dash where that says nothing."""
-    return f"{of / to:.2f}" if to > 0 else "-"
+    """Return how many times `to` goes into `of`, or a dash where noise has eaten either."""
+    return f"{of / to:.2f}" if to > 0 and of >= 0 else "-"
 
 
 def marginal(small: tuple[int, float], large: tuple[int, float]) -> float:

@@ -20,10 +20,15 @@ Name = TypeVar("Name")
 
 @dataclass(frozen=True)
 class Rounds:
-    """How often everybody's turn comes, and the seconds between two polls of who stays."""
+    """How often everybody's turn comes, and the seconds between two polls of who stays.
+
+    Warm-ups come before and do not count: they leave bytecode and pages in the caches, as the
+    second pod on a node finds them.
+    """
 
     count: int
     interval: float
+    warm_ups: int = 1
 
     @property
     def every(self) -> str:
@@ -31,18 +36,12 @@ class Rounds:
         return f"{self.interval:g}s"
 
 
-def interleave(
-    contenders: Mapping[Name, Run], rounds: int, *, warm_ups: int = 1
-) -> dict[Name, Samples]:
-    """Return the samples of so many rounds (A B, A B, …).
-
-    Warm-ups come before and do not count: they leave bytecode and pages in the caches, as the
-    second pod on a node finds them.
-    """
+def interleave(contenders: Mapping[Name, Run], rounds: Rounds) -> dict[Name, Samples]:
+    """Return the samples of all rounds that count (A B, A B, …)."""
     results: dict[Name, dict[str, list[float]]] = {name: defaultdict(list) for name in contenders}
-    for number in range(-warm_ups, rounds):
+    for number in range(-rounds.warm_ups, rounds.count):
         for name, run in contenders.items():
-            print(f"{name}: {number + 1} of {rounds}", file=sys.stderr)
+            print(f"{name}: {number + 1} of {rounds.count}", file=sys.stderr)
             costs = run()
             if number >= 0:
                 for measure, value in costs.items():

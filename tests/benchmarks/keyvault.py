@@ -11,13 +11,13 @@ from tests.benchmarks.interleaving import interleave
 from tests.benchmarks.start import start
 from tests.benchmarks.staying import Store, stay
 from tests.benchmarks.table import side_by_side
+from tests.benchmarks.world import LIFETIME, World
 from tests.support.azure import AzureCloud, FederatedCredential, Issuer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.benchmarks.interleaving import Rounds
-    from tests.benchmarks.world import World
     from tests.support.azure import KeyVault
 
 NAME = "mesh"
@@ -46,7 +46,7 @@ def measure(world: World, rounds: Rounds) -> str:
             name: partial(_costs, world, environ, store, rounds)
             for name, (environ, store) in stores.items()
         }
-        return side_by_side("certagent", interleave(contenders, rounds.count))
+        return side_by_side("certagent", interleave(contenders, rounds))
 
 
 def _costs(
@@ -66,7 +66,7 @@ def _pod(world: World, azure: AzureCloud) -> tuple[KeyVault, dict[str, str]]:
     for field, text in world.fields.items():
         key_vault.set(_name(field), text)
     token_file = world.directory / "federated-token"
-    token_file.write_text(issuer.mint())
+    token_file.write_text(issuer.mint(expires_in=LIFETIME))
     return key_vault, {
         **azure.environment,
         "CERTAGENT_SOURCE": f"azure:{NAME}",

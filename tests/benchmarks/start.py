@@ -27,7 +27,7 @@ def measure(world: World, rounds: Rounds) -> str:
         "bao agent": partial(bao_agent, world, exit_after_auth=True),
     }
     contenders = {name: partial(start, job) for name, job in jobs.items()}
-    return side_by_side("once", interleave(contenders, rounds.count))
+    return side_by_side("once", interleave(contenders, rounds))
 
 
 def start(job: Callable[[], Job]) -> dict[str, float]:

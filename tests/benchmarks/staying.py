@@ -59,7 +59,7 @@ def measure(world: World, rounds: Rounds) -> str:
     }
     contenders = {name: partial(stay, job, store, rounds.interval) for name, job in jobs.items()}
     title = f"staying, a poll every {rounds.every}"
-    return side_by_side(title, interleave(contenders, rounds.count, warm_ups=0))
+    return side_by_side(title, interleave(contenders, rounds))
 
 
 def stay(job: Callable[[], Job], store: Store, interval: float) -> dict[str, float]:

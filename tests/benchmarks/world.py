@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ROLE = "istiod"
 SHARED_MEMORY = Path("/dev/shm")
+LIFETIME = 6 * 3600
+"""Seconds that the server and the pod's tokens hold, whatever interval is measured."""
 
 
 class World:
@@ -36,7 +38,7 @@ class World:
             self.authority = TLSAuthority(self.directory)
             self.cluster = stack.enter_context(Cluster(self.authority))
             audit = self.directory / "audit.log"
-            self.openbao = stack.enter_context(OpenBao(audit=audit))
+            self.openbao = stack.enter_context(OpenBao(audit=audit, lifetime=LIFETIME))
             self._requests = RequestLog(audit)
             self._prepare()
             self._stack = stack.pop_all()
@@ -51,7 +53,7 @@ class World:
         policy = self.openbao.policy(f"{self.mount}/data/*")
         self.openbao.kubernetes_role(self.login, ROLE, policy)
         self.token_file = self.directory / "token"
-        self.token_file.write_text(self.cluster.mint())
+        self.token_file.write_text(self.cluster.mint(expires_in=LIFETIME))
         self.fields = fields(a_set())
 
     @property

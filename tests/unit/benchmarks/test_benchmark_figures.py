@@ -47,9 +47,9 @@ def test_a_ratio_says_how_many_times_the_peers_cost_it_is():
     assert ratio(150.0, 75.0) == "2.00"
 
 
-@pytest.mark.parametrize("to", [0.0, -2.0])
-def test_a_ratio_to_nothing_says_nothing(to):
-    assert ratio(1.0, to) == "-"
+@pytest.mark.parametrize(("of", "to"), [(1.0, 0.0), (1.0, -2.0), (-1.0, 2.0)])
+def test_a_ratio_of_or_to_less_than_nothing_says_nothing(of, to):
+    assert ratio(of, to) == "-"
 
 
 def test_the_marginal_cost_leaves_out_what_is_shared():

@@ -16,7 +16,7 @@ def contenders(order):
 def test_contenders_take_turns():
     order = []
 
-    interleave(contenders(order), 2, warm_ups=0)
+    interleave(contenders(order), Rounds(2, 1.0, warm_ups=0))
 
     assert order == ["A", "B", "A", "B"]
 
@@ -24,7 +24,7 @@ def test_contenders_take_turns():
 def test_warm_ups_come_first_and_do_not_count():
     order = []
 
-    results = interleave(contenders(order), 2, warm_ups=1)
+    results = interleave(contenders(order), Rounds(2, 1.0, warm_ups=1))
 
     assert order == ["A", "B"] * 3
     assert results == {"A": {"turn": [3.0, 5.0]}, "B": {"turn": [4.0, 6.0]}}
