@@ -16,6 +16,7 @@ from tests.support.tokenreview import Cluster
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Mapping
 
 ROLE = "istiod"
 SHARED_MEMORY = Path("/dev/shm")
@@ -65,9 +66,9 @@ class World:
         """Return how many requests the server has had, by path."""
         return self._requests.counts
 
-    def secret(self, path: str) -> str:
-        """Store a good set, and return its path as the server sees it."""
-        self.openbao.put(self.mount, path, self.fields)
+    def secret(self, path: str, fields: Mapping[str, str] | None = None) -> str:
+        """Store a set, the good CA unless told; return its path as the server sees it."""
+        self.openbao.put(self.mount, path, fields or self.fields)
         return f"{self.mount}/data/{path}"
 
     def volume(self) -> Path:

@@ -95,7 +95,7 @@ def test_growth_is_measured_with_the_number_of_bundles(world, monkeypatch):
 
     table = bundles.measure(world, Rounds(1, 0.05, warm_ups=0))
 
-    assert table.startswith("| bundles in one agent | 1 | 2 | 3 | each further to 2 |")
+    assert table.startswith("| bundles of kind tls in one agent | 1 | 2 | 3 | each further to 2 |")
     assert_rows(table, (*ONCE, *STAYING), figures=5)
 
 
