@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from certagent.config.settings import SETTINGS
 from certagent.errors import UsageError
 from certagent.kubernetes.agent import NAME, Agent
 from certagent.kubernetes.istio import GATEWAY, ISTIOD, OLDEST
@@ -93,6 +94,7 @@ def injection_template(
     A gateway of any chart gets it by the annotation `inject.istio.io/templates: gateway,certagent`.
     """
     _require_known(options)
+    _require_no_templates(environ, options)
     return {"spec": _pod(Agent(config, environ, GATEWAY, options), GATEWAY, options)}
 
 
@@ -159,11 +161,11 @@ def _require_own_processes(agent: Agent) -> None:
 
 
 def _require_no_templates(environ: Mapping[str, str], options: Options) -> None:
-    """Istio's istiod chart takes initContainers for a template of Helm's (`tpl`)."""
-    values = {**environ, "--image": options.image}
-    found = [name for name, value in values.items() if "{{" in value]
+    """Refuse what the istiod chart (`tpl`), or the injector, would take for a template."""
+    given = {setting.variable: environ.get(setting.variable, "") for setting in SETTINGS}
+    found = [name for name, value in {**given, "--image": options.image}.items() if "{{" in value]
     if found:
         raise UsageError(
-            f"{found[0]} contains {{{{, which the istiod chart would take for a template.",
+            f"{found[0]} contains {{{{, which Istio would take for a template.",
             hint="Write the setting into a file, and give it with --config.",
         )
