@@ -173,9 +173,12 @@ class Agent:
 def _faults(
     config: Config, reader: Reader, options: Options, mounted: Sequence[Volume]
 ) -> Iterator[str]:
-    cas = [bundle.kind for bundle in config.bundles].count("ca")
-    if reader is ISTIOD and cas != 1:
-        yield f"bundles: istiod reads one CA, and {cas} are of kind ca"
+    cas = [index for index, bundle in enumerate(config.bundles) if bundle.kind == "ca"]
+    if reader is ISTIOD and len(cas) != 1:
+        yield f"bundles: istiod reads one CA, and {len(cas)} are of kind ca"
+    if reader is not ISTIOD:
+        for index in cas:
+            yield f"bundles[{index}].kind: the key of a mesh's CA must not be in a gateway's pod"
     yield from unknown_files(config, reader, options)
     yield from _path_faults(reader, mounted)
     yield from _server_faults(config, reader)

@@ -83,23 +83,6 @@ FORMS = {
 }
 
 
-def made(form, environ=ENVIRON, path=None, **options):
-    """The Deployment that a form gives for a configuration."""
-    config = load(path, environ, here=False)
-    return FORMS[form][0](config, environ, Options(**options))
-
-
-@pytest.fixture
-def file(tmp_path):
-    """Write a configuration file and return its path."""
-
-    def write(text):
-        (tmp_path / "certagent.yaml").write_text(text)
-        return str(tmp_path / "certagent.yaml")
-
-    return write
-
-
 CONFIGURATION = """\
 vault:
   address: https://vault.example.com:8200
@@ -109,34 +92,66 @@ bundles:
   source: {vaultKV: {mount: secret, path: istiod}}
   output: {directory: /etc/istio-ca}
 """
+CERTIFICATES = """\
+vault:
+  address: https://vault.example.com:8200
+  auth: {method: kubernetes, role: ingress, tokenFile: /var/run/secrets/vault/vault}
+bundles:
+- name: shop
+  kind: tls
+  source: {vaultKV: {mount: gateways, path: ingress/shop}}
+  output: {directory: /etc/certagent/shop}
+- name: partners
+  kind: tls
+  source: {vaultKV: {mount: gateways, path: ingress/partners}}
+  output: {directory: /etc/certagent/partners}
+"""
+DIRECTORIES = {"istiod": "/etc/istio-ca", "gateway": "/etc/certagent/partners"}
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Make the Deployment that a form gives: for istiod of the environment, or of a file's text."""
+
+    def made_(form, environ=None, text="", **options):
+        environ = {} if environ is None and text else ENVIRON if environ is None else environ
+        if FORMS[form][1] == "gateway":
+            environ, text = {**environ, **NO_CA}, text or CERTIFICATES
+        path = tmp_path / "certagent.yaml"
+        path.write_text(text)
+        if text:
+            options.setdefault("config_map", "ours")
+        config = load(str(path) if text else None, environ, here=False)
+        return FORMS[form][0](config, environ, Options(**options))
+
+    return made_
+
+
+NO_CA = {"CERTAGENT_SOURCE": "", "ROOT_CA_DIR": ""}
+"""A gateway has none, and the environment describes nothing else."""
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kubernetes", ["1.28", "1.29"])
 class TestEveryForm:
-    def test_the_pod_is_valid_and_nothing_clashes(self, form, kubernetes):
+    def test_the_pod_is_valid_and_nothing_clashes(self, made, form, kubernetes):
         deployment = made(form, kubernetes=version(kubernetes))
 
         validate(deployment)
         assert faults(deployment) == []
 
-    def test_the_agent_of_the_pod_has_the_configuration_that_was_meant(self, form, kubernetes):
-        deployment = made(form, kubernetes=version(kubernetes))
-
-        agent = pod(deployment)["initContainers"][0]
-        assert load(None, environment(agent)) == load(None, ENVIRON)
-
-    def test_it_starts_first_and_the_reader_may_only_read(self, form, kubernetes):
+    def test_it_starts_first_and_the_reader_may_only_read(self, made, form, kubernetes):
         deployment = made(form, kubernetes=version(kubernetes))
 
         agent = pod(deployment)["initContainers"][0]
         reader = container(deployment, READERS[FORMS[form][1]])
-        ours, theirs = (covering(each, "/etc/istio-ca") for each in (agent, reader))
+        directory = DIRECTORIES[FORMS[form][1]]
+        ours, theirs = (covering(each, directory) for each in (agent, reader))
         assert agent["name"].startswith("certagent")
         assert ours["name"] == theirs["name"]
         assert (ours.get("readOnly", False), theirs["readOnly"]) == (False, True)
 
-    def test_the_token_is_projected_where_it_is_looked_for(self, form, kubernetes):
+    def test_the_token_is_projected_where_it_is_looked_for(self, made, form, kubernetes):
         deployment = made(form, kubernetes=version(kubernetes))
 
         agent = pod(deployment)["initContainers"][0]
@@ -150,7 +165,7 @@ class TestEveryForm:
             "expirationSeconds": 3600,
         }
 
-    def test_it_may_do_nothing_that_it_need_not(self, form, kubernetes):
+    def test_it_may_do_nothing_that_it_need_not(self, made, form, kubernetes):
         agent = pod(made(form, kubernetes=version(kubernetes)))["initContainers"][0]
 
         assert agent["securityContext"] == {
@@ -163,15 +178,15 @@ class TestEveryForm:
             "seccompProfile": {"type": "RuntimeDefault"},
         }
 
-    def test_on_openshift_the_namespace_says_who_it_is(self, form, kubernetes):
+    def test_on_openshift_the_namespace_says_who_it_is(self, made, form, kubernetes):
         agent = pod(made(form, kubernetes=version(kubernetes), openshift=True))["initContainers"][0]
 
         assert not {"runAsUser", "runAsGroup"} & agent["securityContext"].keys()
         assert agent["securityContext"]["runAsNonRoot"] is True
 
-    def test_a_configuration_file_is_mounted_and_named(self, form, kubernetes, file):
-        path = file(CONFIGURATION)
-        deployment = made(form, {}, path, kubernetes=version(kubernetes), config_map="ours")
+    def test_a_configuration_file_is_mounted_and_named(self, made, form, kubernetes):
+        text = CONFIGURATION if FORMS[form][1] == "istiod" else CERTIFICATES
+        deployment = made(form, None, text, kubernetes=version(kubernetes))
 
         validate(deployment)
         agent = pod(deployment)["initContainers"][0]
@@ -183,7 +198,7 @@ class TestEveryForm:
             {"name": "ours"},
             True,
         )
-        resource = config_map(CONFIGURATION, name="ours", namespace="istio-system")
+        resource = config_map(text, name="ours", namespace="istio-system")
         validate(resource)
         assert where == f"{mount['mountPath']}/{next(iter(resource['data']))}"
         assert faults(deployment) == []
@@ -191,14 +206,14 @@ class TestEveryForm:
 
 @pytest.mark.parametrize("form", FORMS)
 class TestTheSidecar:
-    def test_it_is_native_and_its_reader_waits_for_the_first_set(self, form):
+    def test_it_is_native_and_its_reader_waits_for_the_first_set(self, made, form):
         agent = container(made(form), "certagent")
 
-        assert (agent["args"], agent["restartPolicy"]) == (["run"], "Always")
+        assert (agent["args"][0], agent["restartPolicy"]) == ("run", "Always")
         assert agent["startupProbe"]["httpGet"] == {"path": "/readyz", "port": 9089}
         assert agent["livenessProbe"]["httpGet"] == {"path": "/livez", "port": 9089}
 
-    def test_the_probes_follow_the_server_and_the_deadline(self, form):
+    def test_the_probes_follow_the_server_and_the_deadline(self, made, form):
         environ = {"CERTAGENT_SERVER_ADDRESS": ":9999", "CERTAGENT_INIT_DEADLINE": "90s"}
 
         agent = container(made(form, {**ENVIRON, **environ}), "certagent")
@@ -209,7 +224,7 @@ class TestTheSidecar:
 
 
 class TestBeforeNativeSidecars:
-    def test_istiods_chart_has_an_init_container_alone(self):
+    def test_istiods_chart_has_an_init_container_alone(self, made):
         deployment = made("istiod_chart", kubernetes=OLD)
 
         agent = container(deployment, "certagent")
@@ -217,17 +232,25 @@ class TestBeforeNativeSidecars:
         assert not {"restartPolicy", "startupProbe", "livenessProbe"} & agent.keys()
 
     @pytest.mark.parametrize("form", sorted(FORMS.keys() - {"istiod_chart"}))
-    def test_elsewhere_a_second_container_stays(self, form):
+    def test_elsewhere_a_second_container_stays(self, made, form):
         deployment = made(form, kubernetes=OLD)
 
-        assert container(deployment, "certagent-init")["args"] == ["init"]
+        assert container(deployment, "certagent-init")["args"][0] == "init"
         sidecar = container(deployment, "certagent")
-        assert (sidecar["args"], "restartPolicy" in sidecar) == (["run"], False)
+        assert (sidecar["args"][0], "restartPolicy" in sidecar) == ("run", False)
         assert sidecar in pod(deployment)["containers"]
 
 
 class TestIstiod:
-    def test_it_reads_where_the_agent_publishes(self):
+    @pytest.mark.parametrize("form", ["istiod_chart", "istiod_patch"])
+    @pytest.mark.parametrize("environ", [ENVIRON, APPROLE])
+    def test_the_agent_of_its_pod_has_the_configuration_that_was_meant(self, made, form, environ):
+        deployment = made(form, environ, secrets={"/etc/approle": "vault-approle"})
+
+        agent = container(deployment, "certagent")
+        assert load(None, environment(agent)) == load(None, environ)
+
+    def test_it_reads_where_the_agent_publishes(self, made):
         deployment = made("istiod_chart", {**ENVIRON, "ROOT_CA_DIR": "/srv/ca/"})
 
         reader = container(deployment, "discovery")
@@ -244,17 +267,17 @@ class TestIstiod:
             ({"CERTAGENT_ISTIOD": "hold"}, False),
         ],
     )
-    def test_it_and_the_agent_are_told_the_same_of_new_roots(self, environ, told):
+    def test_it_and_the_agent_are_told_the_same_of_new_roots(self, made, environ, told):
         deployment = made("istiod_chart", {**ENVIRON, **environ})
 
         for name in ("discovery", "certagent"):
             found = environment(container(deployment, name)).get("ISTIO_MULTIROOT_MESH")
             assert found == ("true" if told else None)
 
-    def test_its_own_secret_can_be_the_fallback(self, file):
-        path = file(CONFIGURATION + "  fallback: {files: {directory: /etc/cacerts}}\n")
+    def test_its_own_secret_can_be_the_fallback(self, made):
+        fallback = "  fallback: {files: {directory: /etc/cacerts}}\n"
 
-        deployment = made("istiod_chart", {}, path)
+        deployment = made("istiod_chart", None, CONFIGURATION + fallback)
 
         mount = covering(container(deployment, "certagent"), "/etc/cacerts/ca-key.pem")
         (volume,) = [each for each in pod(deployment)["volumes"] if each["name"] == mount["name"]]
@@ -263,7 +286,7 @@ class TestIstiod:
 
 
 class TestGateway:
-    def test_it_is_told_nothing_of_istiods(self):
+    def test_it_is_told_nothing_of_istiods(self, made):
         for form in ("gateway_chart", "gateway_patch", "injected"):
             names = environment(container(made(form), "istio-proxy"))
             assert not {"ROOT_CA_DIR", "ISTIO_MULTIROOT_MESH"} & names.keys()
@@ -276,14 +299,15 @@ class TestGateway:
             (["/etc/a", "/etc/b"], ["/etc/a", "/etc/b"]),
         ],
     )
-    def test_directories_that_lie_together_share_a_volume(self, file, directories, mounted):
-        bundle = "- {name: b%d, source: {vaultKV: {mount: m, path: p}}, output: {directory: %s}}\n"
-        path = file(
-            "vault: {address: 'https://v', auth: {method: jwt, role: r}}\nbundles:\n"
-            + "".join(bundle % each for each in enumerate(directories))
+    def test_directories_that_lie_together_share_a_volume(self, made, directories, mounted):
+        bundle = (
+            "- {name: b%d, kind: tls, source: {vaultKV: {mount: m, path: p}},"
+            " output: {directory: %s}}\n"
         )
+        vault = "vault: {address: 'https://v', auth: {method: jwt, role: r}}\nbundles:\n"
+        text = vault + "".join(bundle % each for each in enumerate(directories))
 
-        deployment = made("gateway_chart", {}, path)
+        deployment = made("gateway_chart", None, text)
 
         reader = container(deployment, "istio-proxy")
         names = [f"gateway-tls{suffix}" for suffix in ("", "-2")[: len(mounted)]]
@@ -293,7 +317,7 @@ class TestGateway:
 
 
 class TestLogins:
-    def test_the_pods_own_token_is_replaced_by_one_for_vault_alone(self):
+    def test_the_pods_own_token_is_replaced_by_one_for_vault_alone(self, made):
         environ = {**ENVIRON, "CERTAGENT_VAULT_TOKEN_FILE": ""}
 
         agent = container(made("istiod_chart", environ), "certagent")
@@ -301,7 +325,7 @@ class TestLogins:
         where = environment(agent)["CERTAGENT_VAULT_TOKEN_FILE"]
         assert covering(agent, where)["name"] == "vault-token"
 
-    def test_without_an_audience_it_is_the_pods_own_token(self):
+    def test_without_an_audience_it_is_the_pods_own_token(self, made):
         environ = {**ENVIRON, "CERTAGENT_VAULT_TOKEN_FILE": ""}
 
         deployment = made("istiod_chart", environ, audience="")
@@ -310,7 +334,7 @@ class TestLogins:
         assert "CERTAGENT_VAULT_TOKEN_FILE" not in environment(agent)
         assert "vault-token" not in {each["name"] for each in pod(deployment)["volumes"]}
 
-    def test_elsewhere_it_is_a_token_for_the_api_server(self):
+    def test_elsewhere_it_is_a_token_for_the_api_server(self, made):
         deployment = made("istiod_chart", audience="")
 
         (volume,) = [each for each in pod(deployment)["volumes"] if each["name"] == "vault-token"]
@@ -318,7 +342,7 @@ class TestLogins:
             {"serviceAccountToken": {"path": "vault", "expirationSeconds": 3600}}
         ]
 
-    def test_files_of_a_login_come_from_the_secret_that_is_named(self):
+    def test_files_of_a_login_come_from_the_secret_that_is_named(self, made):
         deployment = made("istiod_chart", APPROLE, secrets={"/etc/approle": "vault-approle"})
 
         validate(deployment)
@@ -328,7 +352,7 @@ class TestLogins:
         assert mount["readOnly"] is True
         assert faults(deployment) == []
 
-    def test_each_directory_has_its_secret(self):
+    def test_each_directory_has_its_secret(self, made):
         environ = {**APPROLE, "VAULT_CACERT": "/etc/vault-ca/ca.pem"}
         secrets = {"/etc/approle/": "one", "/etc/vault-ca": "two"}
 
@@ -349,7 +373,7 @@ class TestRefused:
             ("injected", "1.19", "Update Istio"),
         ],
     )
-    def test_a_version_that_cannot_do_it_and_what_can(self, form, istio, instead):
+    def test_a_version_that_cannot_do_it_and_what_can(self, made, form, istio, instead):
         with pytest.raises(UsageError, match=istio) as refused:
             made(form, istio=version(istio))
 
@@ -371,27 +395,29 @@ class TestRefused:
             {"CERTAGENT_SERVER_ADDRESS": "[::1]:9089"},
         ],
     )
-    def test_what_does_not_fit_into_istiods_pod(self, environ):
+    def test_what_does_not_fit_into_istiods_pod(self, made, environ):
         with pytest.raises(ConfigurationError) as refused:
             made("istiod_chart", {**ENVIRON, **environ})
 
         assert len(refused.value.faults) == 1
 
-    def test_a_server_that_is_switched_off(self, file):
-        path = file(CONFIGURATION + "server: {address: ''}\n")
-
+    def test_a_server_that_is_switched_off(self, made):
         with pytest.raises(ConfigurationError, match="switched off"):
-            made("istiod_chart", {}, path)
+            made("istiod_chart", None, CONFIGURATION + "server: {address: ''}\n")
 
-    def test_two_cas_for_one_istiod(self, file):
+    def test_the_key_of_a_mesh_in_a_gateways_pod(self, made):
+        with pytest.raises(ConfigurationError, match="must not be in a gateway's pod"):
+            made("gateway_chart", None, CONFIGURATION)
+
+    def test_two_cas_for_one_istiod(self, made):
         text = yaml.safe_load(CONFIGURATION)
         (bundle,) = text["bundles"]
         text["bundles"].append({**bundle, "name": "other", "output": {"directory": "/srv/ca"}})
 
         with pytest.raises(ConfigurationError, match="2 are of kind ca"):
-            made("istiod_chart", {}, file(yaml.safe_dump(text)))
+            made("istiod_chart", None, yaml.safe_dump(text))
 
-    def test_all_faults_are_told_at_once(self):
+    def test_all_faults_are_told_at_once(self, made):
         environ = {**APPROLE, "ROOT_CA_DIR": "/etc/cacerts", "CERTAGENT_SERVER_ADDRESS": ":8080"}
 
         with pytest.raises(ConfigurationError, match="4 faults") as refused:
@@ -401,19 +427,19 @@ class TestRefused:
         assert "--secret /etc/approle=NAME" in str(refused.value)
 
     @pytest.mark.parametrize("form", ["istiod_chart", "gateway_chart"])
-    def test_a_hook_that_signals_needs_what_a_chart_cannot_give(self, form, file):
+    def test_a_hook_that_signals_needs_what_a_chart_cannot_give(self, made, form):
         hook = "  hooks: [{kind: signal, name: tell, process: pilot-discovery}]\n"
-        path = file(CONFIGURATION + hook)
+        text = (CONFIGURATION if form == "istiod_chart" else CERTIFICATES) + hook
 
         with pytest.raises(UsageError, match="share the pod's processes"):
-            made(form, {}, path)
+            made(form, None, text)
 
-        patched = made(form.replace("chart", "patch"), {}, path)
+        patched = made(form.replace("chart", "patch"), None, text)
         assert pod(patched)["shareProcessNamespace"] is True
         validate(patched)
 
     @pytest.mark.parametrize("form", ["istiod_chart", "injected"])
-    def test_what_istio_would_take_for_a_template(self, form):
+    def test_what_istio_would_take_for_a_template(self, made, form):
         with pytest.raises(UsageError, match=r"CERTAGENT_VAULT_ROLE contains \{\{"):
             made(form, {**ENVIRON, "CERTAGENT_VAULT_ROLE": "{{ .Release.Name }}"})
 
