@@ -17,6 +17,7 @@ from tests.support.tokenreview import Cluster
 
 PAGE = Page("two-clusters")
 NAMES = ("cluster1", "cluster2")
+THIRD = "cluster3"
 KUBECTL = """\
 #!/bin/sh
 # kubectl --context CLUSTER get --raw /openid/v1/jwks
@@ -26,9 +27,9 @@ KUBECTL = """\
 
 @pytest.fixture(scope="module")
 def clusters(tls):
-    """Two clusters, each with an issuer of its own."""
+    """Clusters, each with an issuer of its own."""
     with ExitStack() as stack:
-        yield {name: stack.enter_context(Cluster(tls)) for name in NAMES}
+        yield {name: stack.enter_context(Cluster(tls)) for name in (*NAMES, THIRD)}
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +54,12 @@ def walk(shell, openbao, *names):
 
 def test_each_cluster_publishes_its_own_ca_under_the_one_root(clusters, shell, tmp_path):
     sets = []
-    for name, cluster in clusters.items():
+    for name in NAMES:
         values = yaml.safe_load((shell.home / f"out/{name}-values.yaml").read_text())
         deployment = rendered("istiod", values)
         assert faults(deployment) == []
         agent = environment(container(deployment, "certagent"))
-        (tmp_path / f"{name}.token").write_text(cluster.mint())
+        (tmp_path / f"{name}.token").write_text(clusters[name].mint())
         pods = {
             **agent,
             "ROOT_CA_DIR": tmp_path / name,
@@ -101,9 +102,20 @@ def test_it_can_be_run_again_and_changes_nothing(openbao, shell):
     assert (shell.home / "out/cluster1-values.yaml").read_text() == before
 
 
+def test_a_third_cluster_comes_later_under_the_same_root(openbao, shell):
+    root = (shell.home / "out/mesh-ca/root-cert.pem").read_text()
+
+    environ = {"VAULT_ADDR": openbao.address, "IMAGE": "ours:1"}
+    shell.run(PAGE.commands["third"], environ)
+
+    assert (shell.home / "out/mesh-ca/root-cert.pem").read_text() == root
+    assert (shell.home / f"out/mesh-ca/{THIRD}/root-cert.pem").read_text() == root
+    assert (shell.home / f"out/{THIRD}-values.yaml").is_file()
+
+
 def test_keys_are_for_their_owner_and_not_for_git(shell):
     keys = list(shell.home.glob("out/**/*-key.pem"))
-    assert len(keys) == 3
+    assert len(keys) >= len(["root", *NAMES])
     assert {key.stat().st_mode & 0o777 for key in keys} == {0o600}
     assert "/out/" in (PAGE.home / ".gitignore").read_text().splitlines()
 
@@ -112,3 +124,7 @@ def test_keys_are_for_their_owner_and_not_for_git(shell):
 def test_without_a_cluster_a_script_tells_how_it_is_used(shell, script):
     with pytest.raises(AssertionError, match=rf"usage: \./{script} CLUSTER"):
         shell.run(f"./{script}")
+
+
+def test_every_command_is_run():
+    assert PAGE.unmarked == []

