@@ -39,15 +39,15 @@ NATIVE_SIDECARS = Version(1, 29)
 class Reader:
     """A pod of Istio's that reads what the agent publishes.
 
-    `container` is the one that reads. `volumes`, `paths` and `ports` are what the pod has of its
-    own: their charts cannot be told otherwise. Its chart takes `initContainers` from the version
-    `init_containers` on. `size` bounds a volume in memory; a gateway has many certificates.
+    `container` is the one that reads. `paths` and `ports` are what the pod has of its own: its
+    chart cannot be told otherwise. The chart takes `initContainers` from the version
+    `init_containers` on. What is published lies in the volume `volume`, in memory, of this `size`
+    at most: a gateway has many certificates.
     """
 
     chart: str
     container: str
     init_containers: Version
-    volumes: frozenset[str]
     paths: frozenset[str]
     ports: frozenset[int]
     volume: str
@@ -58,16 +58,6 @@ ISTIOD = Reader(
     chart="istiod",
     container="discovery",
     init_containers=Version(1, 24),
-    volumes=frozenset(
-        {
-            "cacerts",
-            "istio-csr-ca-configmap",
-            "istio-csr-dns-cert",
-            "istio-kubeconfig",
-            "istio-token",
-            "local-certs",
-        }
-    ),
     paths=frozenset(
         {
             "/etc/cacerts",
@@ -88,18 +78,6 @@ GATEWAY = Reader(
     chart="gateway",
     container="istio-proxy",
     init_containers=Version(1, 27),
-    volumes=frozenset(
-        {
-            "credential-socket",
-            "istio-data",
-            "istio-envoy",
-            "istio-podinfo",
-            "istio-token",
-            "istiod-ca-cert",
-            "workload-certs",
-            "workload-socket",
-        }
-    ),
     paths=frozenset(
         {
             "/etc/istio/pod",

@@ -16,6 +16,7 @@ from certagent.kubernetes.overlay import (
     istiod_values,
     patch,
 )
+from certagent.kubernetes.volumes import AZURE_TOKEN_FILE
 from tests.support.istio_charts import (
     READERS,
     container,
@@ -361,6 +362,58 @@ class TestLogins:
         volumes = {each["name"]: each for each in pod(deployment)["volumes"]}
         assert volumes["certagent-files"]["secret"] == {"secretName": "one"}
         assert volumes["certagent-files-2"]["secret"] == {"secretName": "two"}
+
+
+class TestAzure:
+    IDENTITY = "00000000-0000-0000-0000-000000000000"
+
+    @pytest.fixture(autouse=True)
+    def key_vault(self):
+        pytest.importorskip("certagent.config.keyvault", reason="Key Vault is not configurable")
+
+    @pytest.fixture
+    def environ(self):
+        return {
+            "CERTAGENT_SOURCE": "azure:mesh-ca",
+            "ROOT_CA_DIR": "/etc/istio-ca",
+            "AZURE_TENANT_ID": self.IDENTITY,
+            "AZURE_CLIENT_ID": self.IDENTITY,
+            "AZURE_FEDERATED_TOKEN_FILE": AZURE_TOKEN_FILE,
+        }
+
+    def test_a_workload_identitys_token_is_projected_without_akss_webhook(self, made, environ):
+        deployment = made("istiod_chart", environ)
+
+        validate(deployment)
+        agent = container(deployment, "certagent")
+        mount = covering(agent, environment(agent)["AZURE_FEDERATED_TOKEN_FILE"])
+        (volume,) = [each for each in pod(deployment)["volumes"] if each["name"] == mount["name"]]
+        (source,) = volume["projected"]["sources"]
+        assert source["serviceAccountToken"]["audience"] == "api://AzureADTokenExchange"
+        assert environment(agent) == {**environ, "ISTIO_MULTIROOT_MESH": "true"}
+        assert faults(deployment) == []
+
+    def test_a_machines_identity_needs_no_file(self, made, environ):
+        deployment = made(
+            "istiod_chart", {**environ, "CERTAGENT_AZURE_CREDENTIAL": "managedIdentity"}
+        )
+
+        names = {each["name"] for each in container(deployment, "certagent")["volumeMounts"]}
+        assert names == {"istio-ca"}
+
+    def test_an_applications_secret_comes_from_the_secret_that_is_named(self, made, environ):
+        login = {
+            "CERTAGENT_AZURE_CREDENTIAL": "clientSecret",
+            "CERTAGENT_AZURE_TENANT_ID": self.IDENTITY,
+            "CERTAGENT_AZURE_CLIENT_ID": self.IDENTITY,
+            "CERTAGENT_AZURE_SECRET_FILE": "/etc/azure/secret",
+        }
+
+        deployment = made("istiod_chart", environ | login, secrets={"/etc/azure": "azure-login"})
+
+        mount = covering(container(deployment, "certagent"), "/etc/azure/secret")
+        (volume,) = [each for each in pod(deployment)["volumes"] if each["name"] == mount["name"]]
+        assert volume["secret"] == {"secretName": "azure-login"}
 
 
 class TestRefused:
