@@ -67,7 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             metavar="VERSION",
             type=version,
             default=default,
-            help="default %(default)s",
+            help="of the cluster, or newer; default %(default)s",
         )
     parser.add_argument("--image", default=defaults.image, help="the agent's image")
     parser.add_argument(

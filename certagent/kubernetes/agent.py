@@ -178,7 +178,10 @@ def _faults(
         yield f"bundles: istiod reads one CA, and {len(cas)} are of kind ca"
     if reader is not ISTIOD:
         for index in cas:
-            yield f"bundles[{index}].kind: the key of a mesh's CA must not be in a gateway's pod"
+            yield (
+                f"bundles[{index}].kind: the key of a mesh's CA must not be in a gateway's pod;"
+                " give bundles of kind tls in a file (--config)"
+            )
     yield from unknown_files(config, reader, options)
     yield from _path_faults(reader, mounted)
     yield from _server_faults(config, reader)

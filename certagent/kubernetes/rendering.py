@@ -13,7 +13,7 @@ _WIDTH = 100
 _REMARK = 39
 """The column at which remarks begin."""
 
-_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*|[0-9]+(m|Ki|Mi|Gi)", re.ASCII)
+_PLAIN = re.compile(r"(--)?[A-Za-z/][A-Za-z0-9_./-]*|[0-9]+(m|Ki|Mi|Gi)", re.ASCII)
 _PLAIN_IN_BLOCK = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*(:[A-Za-z0-9_./-]+)*", re.ASCII)
 _UNPRINTABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _NEWLINE = "\n"

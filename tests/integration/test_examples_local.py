@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from tests.support.examples import Page, Shell
 from tests.support.openbao import free_port
 
 PAGE = Page("local")
+HASHICORPS = shutil.which("vault") or ""
 WAIT = "timeout 20 sh -c 'until grep -q \"{text}\" agent.log; do sleep 0.05; done'\n"
 READY = "timeout 20 sh -c 'until vault status > status.log 2>&1; do sleep 0.05; done'\n"
 SERVERS = "trap 'kill $(jobs -p) 2> /dev/null || true; wait' EXIT\n"
 
 
-@pytest.fixture
-def walk(tmp_path):
+@pytest.fixture(params=["openbao", "hashicorp"])
+def walk(request, tmp_path):
     """Run the blocks in one shell, which ends what it started; return what it printed."""
-    shell = Shell(PAGE, tmp_path)
+    if request.param == "hashicorp" and not HASHICORPS:
+        pytest.skip("HashiCorp's own `vault` is not installed here")
+    shell = Shell(PAGE, tmp_path, HASHICORPS if request.param == "hashicorp" else "")
     ports = {"8200": str(free_port()), "9089": str(free_port())}
 
     def walk_(*steps):

