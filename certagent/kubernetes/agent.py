@@ -6,6 +6,7 @@ import math
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from certagent.config.keyvault import WEBHOOK
 from certagent.config.loopback import is_loopback
 from certagent.config.model import SignalHook, seconds
 from certagent.config.settings import SETTINGS
@@ -32,7 +33,7 @@ PORT = 9089
 """Where `run` answers the probes unless it is told otherwise (cli/run.py)."""
 
 _USER = 1337  # istiod's (pilot/docker/Dockerfile.pilot) and the proxies'
-_WEBHOOK = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE")
+_WEBHOOK = tuple(WEBHOOK.values())
 _MULTIROOT = "ISTIO_MULTIROOT_MESH"
 _TRUE = {"1", "t", "T", "true", "TRUE", "True"}
 

@@ -22,7 +22,8 @@ CHARTS = Path(__file__).parent / "charts"
 READERS = {"istiod": "discovery", "gateway": "istio-proxy"}
 """The container of each chart that reads what the agent publishes."""
 
-KUBERNETES = tuple(f"1.{minor}" for minor in range(29, 38))
+_NEWEST = int(kubernetes_validate.latest_version().split(".")[1])
+KUBERNETES = tuple(f"1.{minor}" for minor in range(29, _NEWEST + 1))
 """The versions whose schemas a Deployment is held against: all with native sidecars."""
 
 _MERGE_KEYS = {

@@ -367,10 +367,6 @@ class TestLogins:
 class TestAzure:
     IDENTITY = "00000000-0000-0000-0000-000000000000"
 
-    @pytest.fixture(autouse=True)
-    def key_vault(self):
-        pytest.importorskip("certagent.config.keyvault", reason="Key Vault is not configurable")
-
     @pytest.fixture
     def environ(self):
         return {
