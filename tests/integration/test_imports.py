@@ -33,6 +33,7 @@ OPERATORS_ONLY = {
     "certagent.material.issuing",
     "certagent.cli.check",
     "certagent.cli.demo",
+    "certagent.kubernetes",
 }
 GATEWAYS_ONLY = {"certagent.material.serving", "certagent.material.endentity"}
 
@@ -130,6 +131,27 @@ def test_check_loads_no_client(loaded, certs):
     modules = loaded("check", certs)
 
     assert not modules & (AZURE | {"hvac", "requests", "urllib3", "watchfiles", "yaml"})
+
+
+def test_overlay_loads_no_client(loaded):
+    modules = loaded(
+        "overlay",
+        "istiod",
+        VAULT_ADDR="https://vault.example.com:8200",
+        CERTAGENT_VAULT_ROLE="istiod",
+        CERTAGENT_SOURCE="vault:secret/istiod",
+    )
+
+    assert "certagent.kubernetes.overlay" in modules
+    assert not modules & (AZURE | {"hvac", "requests", "yaml"})
+
+
+def test_vault_setup_that_is_printed_loads_no_client(loaded):
+    modules = loaded(
+        "vault", "setup", "--cluster", "a", "--kubernetes-host", "https://a.example.com:6443"
+    )
+
+    assert not modules & {"hvac", "requests", "certagent.sources.vault"}
 
 
 def test_schema_loads_no_cryptography(loaded):
