@@ -31,11 +31,12 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _BOOLEAN_KEYS = {"plainHttp", "secretIdWrapped"}
 
 
-def load(path: str | None, environ: Mapping[str, str]) -> Config:
+def load(path: str | None, environ: Mapping[str, str], *, here: bool = True) -> Config:
     """Return what the operator asked for.
 
     `path` is the YAML file, if there is one; `environ` the environment with the flags laid over it
-    (each flag under the name of its variable). Raises `ConfigurationError` with every fault.
+    (each flag under the name of its variable). `here`: it is for this machine, so the files that it
+    names must be there. Raises `ConfigurationError` with every fault.
     """
     document = _read(path) if path else {}
     given = {
@@ -56,7 +57,7 @@ def load(path: str | None, environ: Mapping[str, str]) -> Config:
 
         faults.extend(structural_faults(document, Config))
         config = _what_can_be_read(document)
-    faults.extend(_semantic_faults(config, environ))
+    faults.extend(_semantic_faults(config, environ, here=here))
     if not faults:
         return config
     where = f"The configuration {path} is wrong" if path else "The configuration is wrong"
@@ -249,7 +250,7 @@ def _apply_rest(
             vault["auth"] = {"method": "kubernetes", **(auth or {})}
 
 
-def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
+def _semantic_faults(config: Config, environ: Mapping[str, str], *, here: bool) -> Iterator[str]:
     """Yield what types cannot say."""
     names = [bundle.name for bundle in config.bundles]
     directories = [os.path.normpath(bundle.output.directory) for bundle in config.bundles]
@@ -287,7 +288,7 @@ def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str
     if config.vault:
         durations["vault.connectTimeout"] = config.vault.connect_timeout
         durations["vault.requestTimeout"] = config.vault.request_timeout
-        yield from _vault_faults(config.vault, environ)
+        yield from _vault_faults(config.vault, environ, here=here)
     for name, duration in durations.items():
         if not 0 < seconds(duration) <= _LONGEST:
             yield f"{name}: expected more than nothing and at most a year, got {duration[:40]}"
@@ -316,14 +317,14 @@ def _rotation_faults(rotation: RotationConfig) -> Iterator[str]:
             )
 
 
-def _vault_faults(vault: VaultConfig, environ: Mapping[str, str]) -> Iterator[str]:
+def _vault_faults(vault: VaultConfig, environ: Mapping[str, str], *, here: bool) -> Iterator[str]:
     yield from _address_faults(vault)
     files = {"vault.caFile": vault.ca_file}
     if isinstance(vault.auth, CertAuth):
         files["vault.auth.certFile"] = vault.auth.cert_file
         files["vault.auth.keyFile"] = vault.auth.key_file
     for name, file in files.items():
-        if file and not os.path.isfile(file):  # noqa: PTH113 - Path raises for a name too long
+        if here and file and not os.path.isfile(file):  # noqa: PTH113 - Path raises for a name too long
             yield f"{name}: there is no file {file}"
     if isinstance(vault.auth, TokenAuth) and not (
         vault.auth.token_file or environ.get("VAULT_TOKEN")

@@ -191,16 +191,22 @@ class OpenBao:
         mount = mount or self.unique(f"kv{version}")
         options = {"type": "kv", "options": {"version": str(version)}}
         self.call("POST", f"sys/mounts/{mount}", options, namespace=namespace)
+        if version == 2:
+            self.kv_ready(mount, namespace=namespace)
+        return mount
+
+    def kv_ready(self, mount: str, *, namespace: str = "") -> None:
+        """Wait until a new v2 mount has upgraded itself: it answers 400 meanwhile."""
         deadline = time.monotonic() + 5
-        while version == 2:  # a new v2 mount answers 400 while it upgrades itself
+        while True:
             try:
                 self.call("GET", f"{mount}/config", namespace=namespace)
-                break
             except OpenBaoError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
-        return mount
+            else:
+                return
 
     def put_v1(self, mount: str, path: str, fields: Mapping[str, object]) -> None:
         """Store a KV v1 secret."""
