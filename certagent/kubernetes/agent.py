@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -174,28 +173,36 @@ class Agent:
 def _faults(
     config: Config, reader: Reader, options: Options, mounted: Sequence[Volume]
 ) -> Iterator[str]:
-    cas = [bundle.kind for bundle in config.bundles].count("ca")
-    if reader is ISTIOD and cas != 1:
-        yield f"bundles: istiod reads one CA, and {cas} are of kind ca"
+    cas = [index for index, bundle in enumerate(config.bundles) if bundle.kind == "ca"]
+    if reader is ISTIOD and len(cas) != 1:
+        yield f"bundles: istiod reads one CA, and {len(cas)} are of kind ca"
+    if reader is not ISTIOD:
+        for index in cas:
+            yield f"bundles[{index}].kind: the key of a mesh's CA must not be in a gateway's pod"
     yield from unknown_files(config, reader, options)
     yield from _path_faults(reader, mounted)
     yield from _server_faults(config, reader)
 
 
 def _path_faults(reader: Reader, mounted: Sequence[Volume]) -> Iterator[str]:
+    """Yield one fault for each path that cannot be mounted."""
     for index, volume in enumerate(mounted):
         path = PurePosixPath(volume.path)
+        istios = [taken for taken in sorted(reader.paths) if _overlap(path, PurePosixPath(taken))]
+        others = [other for other in mounted[:index] if PurePosixPath(other.path) == path]
         if not path.is_absolute() or len(path.parts) == 1:
             yield f"{volume.key}: {volume.path} cannot be mounted: give one like /etc/istio-ca"
-        for taken in sorted(reader.paths) if volume.published else ():
-            if path.is_relative_to(taken) or PurePosixPath(taken).is_relative_to(path):
-                yield (
-                    f"{volume.key}: {volume.path} is Istio's own ({taken}): publish elsewhere, such"
-                    " as /etc/istio-ca"
-                )
-        for other in mounted[:index]:
-            if os.path.normpath(other.path) == os.path.normpath(volume.path):
-                yield f"{volume.key}: {volume.path} is taken by {other.key}"
+        elif istios and volume.published:
+            yield (
+                f"{volume.key}: {volume.path} meets Istio's own {istios[0]}: publish elsewhere,"
+                " such as to /etc/istio-ca"
+            )
+        elif others:
+            yield f"{volume.key}: {volume.path} is taken by {others[0].key}"
+
+
+def _overlap(one: PurePosixPath, other: PurePosixPath) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def _server_faults(config: Config, reader: Reader) -> Iterator[str]:

@@ -30,7 +30,8 @@ def yaml(document: Mapping[str, Any], remarks: Mapping[str, str] | None = None) 
     lines: list[str] = []
     for key, value in document.items():
         lines += _entry(key, value, top=True)
-    return "".join(f"{_remarked(line, told)}\n" for line in lines)
+    # Blank lines are those of a text, and have no indent of their own.
+    return "".join(f"{_remarked(line, told) if line.strip() else ''}\n" for line in lines)
 
 
 def _remarked(line: str, remarks: Mapping[str, str]) -> str:
@@ -44,7 +45,7 @@ def _entry(key: str, value: Any, *, top: bool = False) -> Iterator[str]:
     if _is_literal(value):
         yield f"{shown}: |{'' if value.endswith(_NEWLINE) else '-'}"
         text = value.removesuffix(_NEWLINE)
-        yield from (f"  {line}" if line else "" for line in text.split(_NEWLINE))
+        yield from (f"  {line}" for line in text.split(_NEWLINE))
     elif not isinstance(value, dict | list):
         yield f"{shown}: {_scalar(value)}"
     elif not value or (_is_short(value) and not (top and isinstance(value, dict))):
@@ -74,6 +75,7 @@ def _is_literal(value: Any) -> bool:
         and "\n" in value
         and not value[0].isspace()
         and not value.endswith("\n\n")
+        and not any(line.isspace() for line in value.split(_NEWLINE))
         and not _UNPRINTABLE.search(value)
     )
 
