@@ -69,9 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
         mount=arguments.mount.strip("/"),
     )
     migration = migrate(place, wishes)
-    sys.stdout.write(_text(arguments, migration))
+    text, told = _text(arguments, migration), report(migration)
+    sys.stdout.write(text)
     sys.stdout.flush()
-    sys.stderr.write(report(migration))
+    sys.stderr.write(told)
     if arguments.image == PLACEHOLDER and not (arguments.configuration or arguments.config_map):
         sys.stderr.write(f"{PLACEHOLDER} is a placeholder: name your image with --image.\n")
     return 0
@@ -92,10 +93,11 @@ def _input(file: str) -> tuple[str, bytes]:
 
 
 def _text(arguments: argparse.Namespace, migration: Migration) -> str:
-    target = migration.place.target if migration.place.target.get("kind") != "Pod" else {}
+    target = migration.place.target
+    told = "" if target.get("kind") == "Pod" else target.get("name")  # a Pod is of some Deployment
     default_name, default_namespace = NAMES[migration.reader.chart]
-    name = arguments.name or target.get("name") or default_name
-    namespace = arguments.namespace or migration.place.target.get("namespace") or default_namespace
+    name = arguments.name or told or default_name
+    namespace = arguments.namespace or target.get("namespace") or default_namespace
     options = Options(
         image=arguments.image,
         istio=arguments.istio,

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.support.gateways import Gateways
+from tests.support.injector import annotations, values
 from tests.support.material import fields, files, make_leaf, make_root
 from tests.support.process import environment
 
@@ -98,6 +99,13 @@ def test_check_loads_no_client(loaded, certs):
     modules = loaded("check", certs)
 
     assert not modules & (AZURE | {"hvac", "requests", "urllib3", "watchfiles", "yaml"})
+
+
+def test_migrate_loads_no_client(loaded, tmp_path):
+    file = tmp_path / "values.yaml"
+    file.write_text(values(annotations()))
+
+    assert not loaded("migrate", file) & (AZURE | {"hvac", "requests", "watchfiles"})
 
 
 def test_schema_loads_no_cryptography(loaded):

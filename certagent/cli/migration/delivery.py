@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from certagent.cli.migration.translation import Migration
     from certagent.kubernetes.options import Options
 
+MULTIROOT = "ISTIO_MULTIROOT_MESH"
 _OFF = {f"{PREFIX}agent-inject": "false"}
 _CONTAINERS = ("initContainers", "additionalContainers", "containers")
 _LISTS = ("volumes", "volumeMounts", "initContainers", "additionalContainers")
@@ -46,7 +47,7 @@ def values(migration: Migration, options: Options) -> dict[str, Any]:
     made = {"podAnnotations": _OFF, **made}
     for key in reversed(migration.place.nesting):
         made = {key: made}
-    return made
+    return {**migration.place.head, **made}
 
 
 def patch(migration: Migration, options: Options, *, name: str, namespace: str) -> dict[str, Any]:
@@ -73,9 +74,8 @@ def patch(migration: Migration, options: Options, *, name: str, namespace: str) 
 
 def _environ(migration: Migration) -> dict[str, str]:
     """Return what the agent is told, and what istiod is told already about roots."""
-    name = "ISTIO_MULTIROOT_MESH"
-    told = migration.place.variable(name)
-    return {**migration.environ, **({name: told} if told else {})}
+    told = migration.place.variable(MULTIROOT)
+    return {**migration.environ, **({MULTIROOT: told} if told else {})}
 
 
 def _options(migration: Migration, options: Options) -> Options:

@@ -30,15 +30,17 @@ _HOW = "Give a chart's values, a Pod, or a Deployment, as `kubectl get -o yaml` 
 class Place:
     """Annotations of one pod, and what is known of it.
 
-    `name` is how the file calls it. In a chart's values, `beside` are those of the same level, and
-    `nesting` the keys that lead there. Of an object, `beside` is the pod's spec, and `target` says
-    which object it is: apiVersion, kind, name and namespace.
+    `name` is how the file calls it. In a chart's values, `beside` are those of the same level,
+    `nesting` the keys that lead there, and `head` begins the object that they are a part of, if it
+    is one (a HelmRelease, say). Of a pod, `beside` is its spec, and `target` says which object it
+    is: apiVersion, kind, name and namespace.
     """
 
     name: str
     annotations: Mapping[str, object]
     beside: Mapping[str, Any]
     nesting: tuple[str, ...] = ()
+    head: Mapping[str, Any] = field(default_factory=dict)
     target: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -117,41 +119,68 @@ def _places(document: object, what: str) -> Iterator[Place]:
 
 def _place(path: tuple[tuple[str, Any], ...], annotations: dict[Any, object]) -> Place:
     """Return a place by its path: each key, with what it is a key of."""
-    keys = tuple(key for key, _ in path)
     given = {str(key): value for key, value in annotations.items()}
-    if keys[-2:] == ("metadata", "annotations"):
-        owner = path[-2][1]
-        target = _target(path)
-        name = f"{target['kind']} {target['name']}"
-        spec = owner.get("spec")
-        if not (isinstance(spec, dict) and _mappings(spec.get("containers"))):
-            raise ConfigurationError(
-                f"{name} has the annotations on itself; the injector looks at those of its Pods.",
-                hint="Give an object with a pod template that has them (spec.template.metadata).",
-            )
-        return Place(name, given, spec, target=target)
+    if tuple(key for key, _ in path[-2:]) == ("metadata", "annotations"):
+        return _pod(path, given)
+    start, owner = _object(path)
+    keys = tuple(key for key, _ in path[start:])
+    target = _target(owner) if owner else {}
+    name = " ".join(filter(None, [_called(target), ".".join(keys) or "annotations"]))
     if keys and keys[-1] in _NOT_THE_PODS:
         raise ConfigurationError(
-            f"{'.'.join(keys)} does not reach the Pod, where the injector looks.",
+            f"{name} does not reach the Pod, where the injector looks.",
             hint="The injector reads podAnnotations.",
         )
-    beside = path[-1][1] if path and isinstance(path[-1][1], dict) else {}
-    return Place(".".join(keys) or "annotations", given, beside, keys[:-1])
+    if any(key.startswith("[") for key in keys) or "k8s" in keys:
+        raise ConfigurationError(
+            f"{name} is where no overlay reaches: a list, or an IstioOperator's k8s settings.",
+            hint="Give the values of Istio's chart alone; its podAnnotations do the same.",
+        )
+    beside = path[-1][1] if path else {}
+    head: dict[str, Any] = {}
+    if owner:
+        head = {key: target[key] for key in ("apiVersion", "kind")}
+        names = {key: target[key] for key in ("name", "namespace") if target[key]}
+        head["metadata"] = names
+    return Place(name, given, beside, keys[:-1], head)
 
 
-def _target(path: tuple[tuple[str, Any], ...]) -> dict[str, str]:
-    """Return which object a pod template is in: the nearest that says its kind."""
-    for _, owner in reversed(path):
+def _pod(path: tuple[tuple[str, Any], ...], annotations: dict[str, object]) -> Place:
+    """Return the place of a pod, or of a pod template, whose annotations these are."""
+    _, owner = _object(path)
+    target = _target(owner or {"kind": "pod", "metadata": {"name": "template"}})
+    name = _called(target)
+    spec = path[-2][1].get("spec")
+    if not (isinstance(spec, dict) and _mappings(spec.get("containers"))):
+        raise ConfigurationError(
+            f"{name} has the annotations on itself; the injector looks at those of its Pods.",
+            hint="Give an object with a pod template that has them (spec.template.metadata).",
+        )
+    return Place(name, annotations, spec, target=target)
+
+
+def _object(path: tuple[tuple[str, Any], ...]) -> tuple[int, dict[str, Any] | None]:
+    """Return the nearest object of Kubernetes that a place is in, and where its keys begin."""
+    for index in reversed(range(len(path))):
+        owner = path[index][1]
         if isinstance(owner, dict) and isinstance(owner.get("kind"), str):
-            metadata = owner.get("metadata")
-            told = metadata if isinstance(metadata, dict) else {}
-            return {
-                "apiVersion": str(owner.get("apiVersion") or ""),
-                "kind": owner["kind"],
-                "name": str(told.get("name") or "(unnamed)"),
-                "namespace": str(told.get("namespace") or ""),
-            }
-    return {"apiVersion": "", "kind": "pod", "name": "template", "namespace": ""}
+            return index, owner
+    return 0, None
+
+
+def _target(owner: Mapping[str, Any]) -> dict[str, str]:
+    metadata = owner.get("metadata")
+    told = metadata if isinstance(metadata, dict) else {}
+    return {
+        "apiVersion": str(owner.get("apiVersion") or ""),
+        "kind": owner["kind"],
+        "name": str(told.get("name") or ""),
+        "namespace": str(told.get("namespace") or ""),
+    }
+
+
+def _called(target: Mapping[str, str]) -> str:
+    return f"{target['kind']} {target['name'] or '(unnamed)'}" if target else ""
 
 
 def _text(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from certagent.cli.migration.delivery import MULTIROOT
 from certagent.config.model import KubernetesAuth, seconds
 from certagent.kubernetes.istio import ISTIOD
 
@@ -52,8 +53,8 @@ def _changes(migration: Migration) -> Iterator[str]:
     if any(each.kv_version == 1 for each in migration.bundles):
         yield "KV v1 keeps no history: stage a change of roots by hand, or move the secret to KV v2"
     yield from _login_changes(migration)
-    if migration.reader is ISTIOD:
-        yield "ISTIO_MULTIROOT_MESH is true unless you say otherwise: istiod takes new roots"
+    if migration.reader is ISTIOD and not migration.place.variable(MULTIROOT):
+        yield f"{MULTIROOT} is true: istiod takes new roots while it runs"
     for bundle in migration.bundles:
         if not bundle.kind.is_ca:
             old, new = f"{bundle.directory}/tls.crt", f"{bundle.directory}/current/tls.crt"

@@ -100,6 +100,30 @@ class TestPlaces:
     def test_a_template_of_unknown_kind_is_read_too(self):
         assert only(yaml.safe_dump(pod_template(annotations()))).name == "pod template"
 
+    def test_values_inside_of_an_object_stay_inside_of_it(self):
+        release = {
+            "apiVersion": "helm.toolkit.fluxcd.io/v2",
+            "kind": "HelmRelease",
+            "metadata": {"name": "istiod", "namespace": "istio-system", "labels": {"a": "b"}},
+            "spec": {"interval": "5m", "values": {"podAnnotations": annotations()}},
+        }
+
+        place = only(yaml.safe_dump({"kind": "List", "items": [release]}))
+        made = delivery.values(migrate(place, Wishes()), Options())
+
+        assert place.name == "HelmRelease istiod spec.values.podAnnotations"
+        assert list(made) == ["apiVersion", "kind", "metadata", "spec"]
+        assert made["metadata"] == {"name": "istiod", "namespace": "istio-system"}
+        assert list(made["spec"]) == ["values"]
+
+    @pytest.mark.parametrize("key", ["pods", "k8s"])
+    def test_where_no_overlay_reaches_is_told(self, key):
+        inner = {"podAnnotations": annotations()}
+        text = yaml.safe_dump({key: inner if key == "k8s" else [inner]})
+
+        with pytest.raises(ConfigurationError, match="is where no overlay reaches"):
+            only(text)
+
     def test_of_several_places_one_is_chosen(self):
         text = yaml.safe_dump({name: {"podAnnotations": annotations()} for name in ("a", "b")})
 
@@ -287,7 +311,7 @@ class TestBundles:
             ),
             (
                 {"secret-volume-path": "/etc/cacerts"},
-                "bundles[0].output.directory: /etc/cacerts is",
+                "bundles[0].output.directory: /etc/cacerts meets",
             ),
         ],
     )
@@ -609,6 +633,7 @@ class TestReport:
             ({}, "KV v1 keeps no history"),
             ({}, "it logs in with the pod's own token, as vault-agent does"),
             ({}, "ROOT_CA_DIR was not in the file; the overlay sets it to /vault/secrets"),
+            ({}, "ISTIO_MULTIROOT_MESH is true: istiod takes new roots while it runs"),
             ({}, "after the values that have the annotations"),
             ({"client-timeout": "60s"}, "a request may last 60s, as client-timeout says"),
             ({"client-timeout": "5s"}, "apply the ConfigMap"),
@@ -616,6 +641,11 @@ class TestReport:
     )
     def test_what_changes_and_what_is_to_do_is_told(self, changes, told):
         assert told in report(migration(values(annotations(changes))))
+
+    def test_kv_v2_is_history_enough(self):
+        changes = {f"agent-inject-template-{file}": template(f"data.{CA[file]}") for file in CA}
+
+        assert "keeps no history" not in report(migration(values(annotations(changes))))
 
     def test_an_audience_is_for_the_role_to_ask_for(self):
         told = report(migration(values(annotations()), audience="vault"))
