@@ -40,8 +40,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vault-address",
         metavar="URL",
-        default=os.environ.get("VAULT_ADDR", ""),
-        help="where `service` does not give it, and the injector knew (VAULT_ADDR)",
+        default="",
+        help="as the pod reaches it, where `service` does not say it: the injector knew",
     )
     parser.add_argument(
         "--audience",

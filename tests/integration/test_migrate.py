@@ -223,12 +223,13 @@ class TestCommand:
 
         assert made["metadata"]["name"] == "istiod-canary"
 
-    def test_the_address_may_come_from_the_environment(self):
+    def test_what_a_shell_is_set_to_is_not_the_pods(self):
         text = values(annotations(service=None))
 
-        done = certagent("migrate", "-", stdin=text, VAULT_ADDR="https://vault.example.com")
+        done = certagent("migrate", "-", stdin=text, VAULT_ADDR="http://127.0.0.1:8200")
 
-        assert "https://vault.example.com" in done.stdout
+        assert done.code == 78
+        assert "service: not given" in done.stderr
 
     def test_plain_http_is_taken_over_where_it_is_meant(self):
         text = values(annotations(service="http://vault.vault:8200"))

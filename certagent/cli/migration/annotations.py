@@ -204,11 +204,16 @@ class Annotations:
 
     def is_true(self, name: str, *, default: bool = False) -> bool:
         """Return a truth, or what the injector takes where none is given."""
-        return self._values[name].lower() in _TRUE if self[name] else default
+        return truth(self[name]) if self[name] else default
 
     def of(self, base: str) -> dict[str, str]:
         """Return the values of a name with suffixes, by suffix; the one for all is at ""."""
         return {each.suffix: each.value for each in self.all if each.base == base and each.value}
+
+
+def truth(value: str) -> bool:
+    """Return what a truth says, as Go reads it."""
+    return value.lower() in _TRUE
 
 
 def not_convertible(faults: Sequence[str]) -> ConfigurationError:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
+from certagent.cli.migration.annotations import truth
 from certagent.cli.migration.templates import Lookup, NotConvertible, read_template
 from certagent.material.kinds import CA, Kind
 from certagent.material.serving import tls
@@ -26,9 +27,8 @@ _KEYS = {"private_key": "privateKey"}  # the rest is called the same in the conf
 
 @dataclass(frozen=True, slots=True)
 class InjectedFile:
-    """A file that a template would write: where, from which field, and the secret's NAME."""
+    """A file that a template would write: where, and from which field."""
 
-    name: str
     directory: str
     file: str
     lookup: Lookup
@@ -82,7 +82,7 @@ def injected_files(given: Annotations, faults: list[str]) -> list[InjectedFile]:
             kind = "template" if name in templates else "secret"
             faults.append(f"agent-inject-{kind}-{name}: {error}")
         else:
-            found.append(InjectedFile(name, *_place(given, name), lookup))
+            found.append(InjectedFile(*_file(given, name), lookup))
     return found
 
 
@@ -113,10 +113,10 @@ def _plain(path: str) -> str:
     return path.strip("/").replace("/data/", "/", 1)
 
 
-def _place(given: Annotations, name: str) -> tuple[str, str]:
+def _file(given: Annotations, name: str) -> tuple[str, str]:
     """Return directory and name of a secret's file, as the injector makes them."""
     kept = {"": "false"} | given.of("preserve-secret-case")
-    is_kept = kept.get(name, kept[""]).lower() in {"true", "t", "1"}
+    is_kept = truth(kept.get(name, kept[""]))
     file = given.of("agent-inject-file").get(name) or (name if is_kept else name.lower())
     directories = {"": SECRETS_DIRECTORY} | given.of("secret-volume-path")
     path = posixpath.normpath(posixpath.join(directories.get(name, directories[""]), file))

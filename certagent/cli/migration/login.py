@@ -47,9 +47,9 @@ _NEEDED: Mapping[str, Mapping[str, str]] = {
 class Wishes:
     """What the operator adds on the command line, because the annotations do not have it.
 
-    `address` is Vault's, which the injector may know by itself; `plain_http`: http:// to another
-    machine is meant. `audience` asks for a token of certagent's own; without, it logs in with the
-    pod's, as vault-agent does. `mount` is the secrets engine's, where a path does not tell.
+    `address` is Vault's, which the injector may know by itself; it wins. `plain_http`: http:// to
+    another machine is meant. `audience` asks for a token of certagent's own; without, it logs in
+    with the pod's, as vault-agent does. `mount` is the secrets engine's, where a path does not tell.
     """
 
     address: str = ""
@@ -60,14 +60,12 @@ class Wishes:
 
 def vault_section(given: Annotations, wishes: Wishes, faults: list[str]) -> dict[str, Any]:
     """Return the configuration's `vault`; add to `faults` what is missing or has no counterpart."""
-    address = given["service"] or wishes.address
+    address = wishes.address or given["service"]
     if not address:
         faults.append(
             "service: not given, the injector knew Vault's address by itself; give --vault-address"
             " (the injector's AGENT_INJECT_VAULT_ADDR)"
         )
-    elif wishes.address and wishes.address.rstrip("/") != address.rstrip("/"):
-        faults.append(f"service: {address} is not {wishes.address}, as --vault-address says")
     optional = {
         "namespace": given["namespace"],
         "caFile": given["ca-cert"],

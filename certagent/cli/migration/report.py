@@ -46,7 +46,7 @@ def _changes(migration: Migration) -> Iterator[str]:
     yield f"the set is verified, and changes by one rename; {reader} mounts it read-only"
     yield "the key's file has mode 0600 and belongs to 1337, its reader's user"
     if migration.is_once:
-        yield "as before, nothing is fetched after the start; without agent-pre-populate-only it is"
+        yield "as before, nothing is fetched after the start: that is agent-pre-populate-only"
     else:
         interval = migration.config.refresh.interval
         yield f"a new version is published within {interval}, from KV v1 too"
@@ -59,6 +59,7 @@ def _changes(migration: Migration) -> Iterator[str]:
         if not bundle.kind.is_ca:
             old, new = f"{bundle.directory}/tls.crt", f"{bundle.directory}/current/tls.crt"
             yield f"{old} is {new} now, and tls.key and ca.crt are beside it"
+            yield "it is verified as a server's certificate; for a client's set usage in the file"
 
 
 def _login_changes(migration: Migration) -> Iterator[str]:
@@ -68,7 +69,7 @@ def _login_changes(migration: Migration) -> Iterator[str]:
     if isinstance(vault.auth, KubernetesAuth) and not migration.audience:
         yield (
             "it logs in with the pod's own token, as vault-agent does; tighter is a token for Vault"
-            " alone: set audience=vault in the role, and migrate with --audience vault"
+            " alone: a role with audience=vault, and --audience vault here"
         )
     if seconds(vault.request_timeout) >= _GRACE:
         yield (
@@ -82,7 +83,10 @@ def _steps(migration: Migration) -> Iterator[str]:
     if not migration.environ:
         yield "apply the ConfigMap: the same command with --config-map prints it"
     if migration.audience:
-        yield f"let the role take the token: vault write …/role/… audience={migration.audience}"
+        yield (
+            f"make a role of its own that asks for audience {migration.audience}: vault-agent's"
+            " token has another, and its role must stay until the last of its pods is gone"
+        )
     if place.is_pod:
         yield "apply the patch; it switches the injector off for this pod (agent-inject: false)"
     else:

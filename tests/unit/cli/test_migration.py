@@ -650,7 +650,7 @@ class TestReport:
     def test_an_audience_is_for_the_role_to_ask_for(self):
         told = report(migration(values(annotations()), audience="vault"))
 
-        assert "audience=vault" in told
+        assert "a role of its own that asks for audience vault" in told
         assert "the pod's own token" not in told
 
     def test_a_patch_is_applied(self):

@@ -14,7 +14,7 @@ from certagent.cli.migration.reading import places
 from certagent.cli.migration.translation import migrate
 from certagent.errors import ConfigurationError
 from certagent.kubernetes.options import Options
-from tests.support.injector import ADDRESS, annotations, template, values
+from tests.support.injector import annotations, template, values
 
 # agent-inject/agent/annotations.go and agent.go of vault-k8s 1.7.6.
 _NAMES = """
@@ -268,10 +268,10 @@ def test_durations_are_taken_in_all_of_gos_forms(go, ours):
     assert migrated(annotations({name: go}))["file"]["refresh"] == {"interval": ours}
 
 
-def test_an_address_on_the_command_line_must_not_contradict():
-    assert migrated(annotations(), Wishes(address=f"{ADDRESS}/")) == migrated(annotations())
-    with pytest.raises(ConfigurationError, match="is not https://other"):
-        migrated(annotations(), Wishes(address="https://other"))
+def test_an_address_on_the_command_line_wins():
+    made = migrated(annotations(), Wishes(address="https://other"))
+
+    assert made["file"]["vault"]["address"] == "https://other"
 
 
 def test_plain_http_may_be_meant():
