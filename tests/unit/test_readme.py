@@ -53,6 +53,16 @@ def test_the_overlay_configures_the_agent_and_mounts_what_it_names():
     assert overlay["volumeMounts"][0]["readOnly"] is True
 
 
+def test_the_overlay_is_what_certagent_overlay_prints():
+    overlay = block("overlay.yaml")
+    (agent,) = yaml.safe_load(overlay)["initContainers"]
+    environ = {each["name"]: each["value"] for each in agent["env"]}
+
+    printed = certagent("overlay", "istiod", "--image", agent["image"], **environ).stdout
+
+    assert printed.split("\n", 1)[1] == overlay
+
+
 def test_every_setting_is_in_the_table_and_none_that_does_not_exist():
     told = set(re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE))
 
@@ -83,7 +93,8 @@ def test_every_verb_and_flag_that_is_named_exists(command):
     verb, *rest = command.split()
     if verb not in VERBS:
         pytest.skip("prose")
-    words = [verb, *[word for word in rest if word in {"root", "intermediate"}]]
+    forms = {"root", "intermediate", "istiod", "gateway", "setup"}
+    words = [verb, *[word for word in rest if word in forms]]
     shown = certagent(*words, "--help").stdout
     for flag in (word for word in rest if word.startswith("--")):
         assert flag in shown
