@@ -49,7 +49,7 @@ class Wishes:
 
     `address` is Vault's, which the injector may know by itself; it wins. `plain_http`: http:// to
     another machine is meant. `audience` asks for a token of certagent's own; without, it logs in
-    with the pod's, as vault-agent does. `mount` is the secrets engine's, where a path does not tell.
+    with the pod's, as vault-agent does. `mount` is the secrets engine's, where no path tells.
     """
 
     address: str = ""
