@@ -31,7 +31,7 @@ READERS = {each.chart: each for each in (ISTIOD, GATEWAY)}
 DIRECTORY = "/etc/istio-ca"
 """Where istiod's CA is published unless somebody says otherwise: not among its own mounts."""
 
-_NAMES = {
+NAMES = {
     "istiod": ("istiod", "istio-system"),
     "gateway": ("istio-ingressgateway", "istio-ingress"),
 }
@@ -59,6 +59,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     form.add_argument(
         "--config-map", action="store_true", help="the ConfigMap with the configuration file"
     )
+    parser.add_argument(
+        "--audience",
+        default=Options().audience,
+        help="of the token for Vault, default %(default)s; empty: the pod's own token is used",
+    )
+    add_pod(parser)
+
+
+def add_pod(parser: argparse.ArgumentParser) -> None:
+    """Add what a configuration does not say about the pod that it is for."""
     defaults = Options()
     versions = (("istio", defaults.istio), ("kubernetes", defaults.kubernetes))
     for name, default in versions:
@@ -70,11 +80,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
             help="of the cluster, or newer; default %(default)s",
         )
     parser.add_argument("--image", default=defaults.image, help="the agent's image")
-    parser.add_argument(
-        "--audience",
-        default=defaults.audience,
-        help="of the token for Vault, default %(default)s; empty: the pod's own token is used",
-    )
     parser.add_argument(
         "--secret",
         metavar="DIR=NAME",
@@ -93,7 +98,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print one document; raises `UsageError` and `ConfigurationError`."""
     reader = READERS[arguments.reader]
-    name, namespace = _NAMES[reader.chart]
+    name, namespace = NAMES[reader.chart]
     arguments.name = arguments.name or name
     arguments.namespace = arguments.namespace or namespace
     environ = _environ(arguments, reader)
@@ -130,7 +135,7 @@ def _text(
     )
     if arguments.config_map:
         return yaml(_config_map(arguments, options))
-    remarks = _remarks(reader, options)
+    remarks = remarks_for(reader, options)
     if arguments.injection_template:
         if reader is not GATEWAY:
             raise UsageError(
@@ -186,7 +191,7 @@ def _heading(arguments: argparse.Namespace, options: Options) -> str:
     return "".join(f"# {line}\n" for line in lines)
 
 
-def _remarks(reader: Reader, options: Options) -> dict[str, str]:
+def remarks_for(reader: Reader, options: Options) -> dict[str, str]:
     """Return the reasons that stand beside lines, by the line."""
     if reader is ISTIOD:
         who, ready = "istiod", "istiod starts when a verified set stands in ROOT_CA_DIR"

@@ -10,6 +10,7 @@ import pytest
 from tests.support.azure import FederatedCredential
 from tests.support.azure.operator import store
 from tests.support.gateways import Gateways
+from tests.support.injector import annotations, values
 from tests.support.material import fields, files, make_leaf, make_root
 from tests.support.process import environment
 
@@ -152,6 +153,13 @@ def test_vault_setup_that_is_printed_loads_no_client(loaded):
     )
 
     assert not modules & {"hvac", "requests", "certagent.sources.vault"}
+
+
+def test_migrate_loads_no_client(loaded, tmp_path):
+    file = tmp_path / "values.yaml"
+    file.write_text(values(annotations()))
+
+    assert not loaded("migrate", file) & (AZURE | {"hvac", "requests", "watchfiles"})
 
 
 def test_schema_loads_no_cryptography(loaded):
