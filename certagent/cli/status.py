@@ -12,7 +12,7 @@ from certagent.cli.options import add_configuration, add_format, configuration
 from certagent.cli.show import bundle_object, days_left, finding_lines, finding_object, tree
 from certagent.errors import CertagentError, MaterialRefused, SecretNotFound
 from certagent.material.kinds import CA
-from certagent.sinks.directory import read_directory
+from certagent.sinks.reading import read_directory
 from certagent.sources.files import read_directory_parts
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ _FULL = (
 )
 _FORBIDDEN = (
     "user {user} has no permission",
-    "Run certagent as the user that owns the volume (1337:1337 beside istiod), or set fsGroup.",
+    "Run certagent as the user that owns the volume (1337:1337 beside Istio's), or set fsGroup.",
 )
 _READ_ONLY = (
     "it is on a read-only file system",
@@ -61,18 +61,6 @@ def opened(name: str, directory: int) -> Iterator[int]:
         yield descriptor
     finally:
         _close(descriptor)
-
-
-def target(name: str, directory: int) -> str | None:
-    """Return where a link leads, an empty text for what is no link, None for nothing."""
-    try:
-        return os.readlink(name, dir_fd=directory)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return ""
 
 
 def exists(name: str, directory: int) -> bool:
@@ -113,8 +101,8 @@ class HeldDirectory:
             self.close()
             raise OutputError(
                 f"{self.path} was removed or replaced while certagent published to it.",
-                hint="istiod's watch died with the old directory: once certagent has published\n"
-                "again, restart istiod. Let nothing replace the directory or its mount.",
+                hint="Its reader's watch died with it: once certagent has published again,\n"
+                "restart istiod or the gateway. Let nothing replace the directory or its mount.",
             )
         return self._descriptor
 
@@ -155,11 +143,12 @@ def _open(path: Path) -> int:
         if path.is_symlink():
             raise OutputError(
                 f"{path} is a symbolic link.",
-                hint="istiod watches the directory itself, never a link to it. Name the directory.",
+                hint="A link may lead a key elsewhere, and a watch stays where it led at first.\n"
+                "Name the directory itself.",
             ) from None
         raise OutputError(
             f"{path} is not a directory, or a part of its path is none.",
-            hint="Set the output directory to the mount path of the volume that istiod reads.",
+            hint="Set the output directory to the mount path of the volume that its reader mounts.",
         ) from None
 
 

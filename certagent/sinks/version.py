@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from certagent.sinks import Publication
 
 RECORD = ".certagent.json"
-"""What the agent must remember of a version lies beside its files, and is swapped with them."""
+"""What the agent must remember of a version lies beside its files, and is swapped with them.
+
+It comes before them and goes after them, so that a version is known by it at any time.
+"""
 
 _NEW_RECORD = f"{RECORD}.new"
 _RECORD_MODE = 0o644  # it is without secrets
@@ -79,7 +82,7 @@ class _Record(Struct, frozen=True):
 def prepare(
     publication: Publication, published_at: datetime, modes: Modes, reserved: Container[str] = ()
 ) -> tuple[Entry, ...]:
-    """Return all that a version directory will hold, its record last.
+    """Return all that a version directory will hold, its record first.
 
     Raises `OutputError` for a name that is not a plain file name or is `reserved`, for an empty
     set, and for a private name without a file (its key would lie elsewhere, readable).
@@ -99,11 +102,11 @@ def prepare(
     }
     record = encode(_Record(published_at, dict(publication.record), files))
     return (
+        Entry(RECORD, record, _RECORD_MODE),
         *(
             Entry(name, data, modes.of(private=name in publication.private))
             for name, data in publication.files.items()
         ),
-        Entry(RECORD, record, _RECORD_MODE),
     )
 
 
@@ -163,9 +166,10 @@ def annotate(record: Mapping[str, str], directory: int) -> None:
 
 
 def remove(name: str, directory: int) -> None:
-    """Delete the version directory `name`; raises `OSError`."""
+    """Delete the version directory `name`, its record last; raises `OSError`."""
     with opened(name, directory) as version:
-        for entry in os.listdir(version):  # noqa: PTH208 - a descriptor, not a path
+        entries = os.listdir(version)  # noqa: PTH208 - a descriptor, not a path
+        for entry in sorted(entries, key=lambda entry: entry == RECORD):
             os.unlink(entry, dir_fd=version)
     os.rmdir(name, dir_fd=directory)
 

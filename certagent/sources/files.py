@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from certagent.errors import AccessDenied, SecretNotFound, SourceUnavailable
+from certagent.layouts import DATA, present, target
 from certagent.material.bundle import tls_layout
 from certagent.material.raw import CA_FILES, MAX_PART_BYTES, RawBundle
 from certagent.sources import Revision
@@ -19,7 +20,6 @@ from certagent.sources import Revision
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_DATA = "..data"
 _TLS_FILES = {"private_key": "tls.key", "certificate": "tls.crt", "roots": "ca.crt"}
 _MANDATORY = tuple(name for part, name in CA_FILES.items() if part != "crls")
 _OPEN = os.O_RDONLY | os.O_CLOEXEC
@@ -29,7 +29,8 @@ _SWAPS = 5  # a publisher that swaps faster than a few small files are read is n
 class DirectorySource:
     """The set that lies in a directory, as its only revision: a directory has no history.
 
-    The files are those that istiod would read there, in either of its layouts.
+    The files are those that istiod would read there, under either of its sets of names; what is
+    published in the gateways' layout is read like what is mounted.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -111,34 +112,24 @@ def _explained(directory: Path) -> Iterator[None]:
 
 
 def _read_settled(top: int) -> dict[str, bytes]:
-    """Read one whole set: again where `..data` was swapped, and the old set removed, meanwhile."""
+    """Read one whole set, in either layout or in none: again where it was swapped meanwhile."""
     parts: dict[str, bytes] = {}
     for _ in range(_SWAPS):
-        data = _open_data(top)
-        if data is None:
+        found = present(top)
+        if found is None:
             return _read_files(top, top)
         try:
-            parts = _read_files(top, data)
-            if _is_current(data, top):
-                break
+            data = os.open(found.version, _OPEN | os.O_DIRECTORY, dir_fd=top)
+        except FileNotFoundError:
+            continue
+        try:
+            # A gateway's files have no names at the top.
+            parts = _read_files(top if found.link == DATA else data, data)
         finally:
             os.close(data)
+        if present(top) == found:
+            break
     return parts
-
-
-def _open_data(top: int) -> int | None:
-    """Resolve `..data`, once for all files; a plain directory has none."""
-    try:
-        return os.open(_DATA, _OPEN | os.O_DIRECTORY, dir_fd=top)
-    except FileNotFoundError:
-        return None
-
-
-def _is_current(data: int, top: int) -> bool:
-    try:
-        return os.path.samestat(os.fstat(data), os.stat(_DATA, dir_fd=top))
-    except FileNotFoundError:
-        return False
 
 
 def _read_files(top: int, data: int) -> dict[str, bytes]:
@@ -182,7 +173,4 @@ def _exists(name: str, top: int, data: int) -> bool:
 
 def _holder(name: str, top: int, data: int) -> int:
     """Return where a file is: in what `..data` led to, if a reader would go through that."""
-    try:
-        return data if os.readlink(name, dir_fd=top) == f"{_DATA}/{name}" else top
-    except OSError:  # not a link
-        return top
+    return data if target(name, top) == f"{DATA}/{name}" else top

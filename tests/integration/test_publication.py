@@ -4,7 +4,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -13,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from certagent.errors import OutputError
-from certagent.sinks.directory import AtomicDirectory, read_directory
+from certagent.sinks.directory import AtomicDirectory
+from certagent.sinks.reading import read_directory
 from tests.support.inotify import CREATE, DELETE, MOVED_TO, Inotify
+from tests.support.process import started
 from tests.support.publishing import (
     FIVE,
     FOUR,
@@ -25,26 +26,6 @@ from tests.support.publishing import (
     same,
     versions,
 )
-
-CHECKOUT = Path(__file__).parents[2]
-
-
-@contextmanager
-def _started(module, *arguments):
-    """Run a helper until it says that it has begun; it is killed at the end."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=CHECKOUT,
-    )
-    try:
-        assert process.stdout.readline().strip() in ("ready", "reading")
-        yield process
-    finally:
-        process.kill()
-        process.wait(timeout=10)
-        process.stdout.close()
 
 
 @pytest.fixture
@@ -66,7 +47,7 @@ def sink(path):
 def test_a_tight_reader_never_finds_a_mixed_set_or_a_missing_file(sink, path, manner):
     rotations = 350
     sink.publish(publication(0))
-    with _started("tests.support.readers", manner, path, rotations) as reader:
+    with started("tests.support.readers", manner, path, rotations) as reader:
         for number in range(1, rotations + 1):
             sink.publish(publication(number, FIVE if number % 5 == 0 else FOUR, size=2000))
         found = json.loads(reader.communicate(timeout=60)[0])
@@ -78,7 +59,7 @@ def test_a_tight_reader_never_finds_a_mixed_set_or_a_missing_file(sink, path, ma
 
 
 def test_the_status_reader_finds_whole_sets_while_another_process_publishes(path):
-    with _started("tests.support.publisher", path, 1):
+    with started("tests.support.publisher", path, 1):
         deadline = time.monotonic() + 60
         seen = set()
         while len(seen) < 50:
@@ -145,7 +126,7 @@ def test_a_publisher_that_is_killed_leaves_a_whole_set_each_time(path):
     number = 1
     for _ in range(50):
         with (
-            _started("tests.support.publisher", path, number) as publisher,
+            started("tests.support.publisher", path, number) as publisher,
             pytest.raises(subprocess.TimeoutExpired),
         ):
             publisher.wait(timeout=chance.uniform(0, 0.03))
@@ -168,7 +149,7 @@ def test_a_publisher_that_is_killed_leaves_a_whole_set_each_time(path):
 
 def test_another_process_is_refused_until_the_first_one_dies(sink, path):
     with (
-        _started("tests.support.publisher", path, 1),
+        started("tests.support.publisher", path, 1),
         pytest.raises(OutputError, match="Another certagent publishes to"),
     ):
         sink.publish(publication(0))

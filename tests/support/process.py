@@ -10,15 +10,16 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
 COMMAND = (sys.executable, "-m", "certagent")
 DEADLINE = 20.0
+_CHECKOUT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,25 @@ def running(*words: object, verb: str = "run", **environ: object) -> Iterator[Ru
         reader.join(10)
         if process.stderr:
             process.stderr.close()
+
+
+@contextmanager
+def started(module: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a helper of the tests until it says that it has begun; it is killed at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=_CHECKOUT,
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline().strip() in ("ready", "reading")
+        yield process
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+        process.stdout.close()
 
 
 def published(directory: Path) -> dict[str, bytes]:

@@ -9,18 +9,23 @@ import os
 import re
 from pathlib import Path
 
-from certagent.sinks import Publication, Snapshot, directory, held, version
+import certagent.layouts
+import certagent.sinks.layouts
+from certagent.sinks import Publication, Snapshot, directory, held, reading, version
 
 KEY = "ca-key.pem"
 CRL = "ca-crl.pem"
 FOUR = (KEY, "ca-cert.pem", "cert-chain.pem", "root-cert.pem")
 FIVE = (*FOUR, CRL)
+TLS_KEY = "tls.key"
+TLS = (TLS_KEY, "tls.crt")
+MUTUAL_TLS = (*TLS, "ca.crt")
 
 
 def publication(number, names=FOUR, size=0):
     """A set whose files all say `number`, and have at least `size` bytes."""
     files = {name: f"{number} {name} ".encode().ljust(size, b".") for name in names}
-    return Publication(files, frozenset({KEY}), {"version": str(number)})
+    return Publication(files, frozenset({KEY, TLS_KEY} & set(names)), {"version": str(number)})
 
 
 def generation(data):
@@ -30,10 +35,19 @@ def generation(data):
 
 def links_at_top(path):
     """What istiod finds: the files it can open by their own names, with their generations."""
+    return _generations(Path(path), FIVE)
+
+
+def files_in_current(path):
+    """What a gateway finds: the files it can open through `current`, with their generations."""
+    return _generations(Path(path) / "current", MUTUAL_TLS)
+
+
+def _generations(path, names):
     found = {}
-    for name in FIVE:
+    for name in names:
         try:
-            found[name] = generation((Path(path) / name).read_bytes())
+            found[name] = generation((path / name).read_bytes())
         except FileNotFoundError:
             continue
     return found
@@ -122,5 +136,6 @@ class FaultyOs:
 
 def install(monkeypatch, faulty):
     """Let the publishing modules make their system calls through `faulty`."""
-    for module in (directory, held, version):
+    ours = (directory, held, reading, version, certagent.layouts, certagent.sinks.layouts)
+    for module in ours:
         monkeypatch.setattr(module, "os", faulty)

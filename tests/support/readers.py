@@ -3,11 +3,12 @@
 `python -m tests.support.readers MANNER DIRECTORY LAST` reads until it finds the generation LAST,
 and prints what it found as JSON: how many reads and generations, and every fault. `resolver` is a
 reader that resolves `..data` first; `istiod` waits for an event in the directory, then 100 ms,
-and opens the four files by their names (pilot/pkg/bootstrap/istio_ca.go, handleEvent).
+and opens the four files by their names (pilot/pkg/bootstrap/istio_ca.go, handleEvent); `gateway`
+opens each of its files through `current` (pilot-agent, Envoy).
 
 A reader can be overtaken: `resolver` by two swaps within one read (the version that it reads is
-removed), `istiod` by one (it resolves `..data` anew for each file; the swap's own event makes it
-read again). Such reads are counted for themselves, and are no faults of the publisher.
+removed), the others by one (they resolve the link anew for each file; the swap makes them read
+again). Such reads are counted for themselves, and are no faults of the publisher.
 """
 
 import json
@@ -16,7 +17,7 @@ import sys
 import time
 
 from tests.support.inotify import CREATE, MODIFY, MOVED_TO, OVERFLOW, Inotify
-from tests.support.publishing import FOUR, generation
+from tests.support.publishing import FOUR, MUTUAL_TLS, generation
 
 DEADLINE = 60.0
 
@@ -102,10 +103,20 @@ def istiod(path, findings, deadline):
                 findings.add(contents, overtaken=overtaken)
 
 
+def gateway(path, findings, deadline):
+    top = os.open(path, os.O_RDONLY)
+    print("reading", flush=True)
+    while not findings.done and time.monotonic() < deadline:
+        version = os.readlink("current", dir_fd=top)
+        contents = [_read(f"current/{name}", top) for name in MUTUAL_TLS]
+        findings.add(contents, overtaken=os.readlink("current", dir_fd=top) != version)
+
+
 def main():
     manner, path, last = sys.argv[1:]
     findings = Findings(int(last))
-    {"resolver": resolver, "istiod": istiod}[manner](path, findings, time.monotonic() + DEADLINE)
+    manners = {"resolver": resolver, "istiod": istiod, "gateway": gateway}
+    manners[manner](path, findings, time.monotonic() + DEADLINE)
     print(findings.report(), flush=True)
 
 

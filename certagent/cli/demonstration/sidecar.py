@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from certagent.cli.demonstration.children import child, environment, failed, free_port, wait_for
 from certagent.cli.demonstration.operator import PATH, ROLE
-from certagent.sinks.directory import read_directory
+from certagent.sinks.reading import read_directory
 
 if TYPE_CHECKING:
     import subprocess

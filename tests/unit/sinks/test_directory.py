@@ -11,7 +11,8 @@ import pytest
 
 from certagent.errors import OutputError
 from certagent.sinks import Publication
-from certagent.sinks.directory import AtomicDirectory, read_directory
+from certagent.sinks.directory import AtomicDirectory
+from certagent.sinks.reading import read_directory
 from tests.support.publishing import (
     CRL,
     FIVE,

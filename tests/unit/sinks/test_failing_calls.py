@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from certagent.errors import OutputError
-from certagent.sinks.directory import AtomicDirectory, read_directory
+from certagent.sinks.directory import AtomicDirectory
+from certagent.sinks.reading import read_directory
 from tests.support.publishing import (
     CRL,
     FIVE,

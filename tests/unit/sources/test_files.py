@@ -11,6 +11,9 @@ import pytest
 
 from certagent.errors import AccessDenied, MaterialRefused, SecretNotFound, SourceUnavailable
 from certagent.material.raw import MAX_PART_BYTES
+from certagent.sinks import Publication
+from certagent.sinks.directory import AtomicDirectory
+from certagent.sinks.layouts import GATEWAY
 from certagent.sources import files
 from certagent.sources.files import DirectorySource, read_directory_parts
 
@@ -347,3 +350,44 @@ def test_a_secret_that_is_unmounted_while_reading_is_refused(tmp_path, monkeypat
     _swap_at(monkeypatch, "cert-chain.pem", [(tmp_path / "..data").unlink])
     with pytest.raises(SecretNotFound):
         read_directory_parts(tmp_path)
+
+
+# What an agent published for a gateway
+
+
+@pytest.fixture
+def published(tmp_path):
+    """Publish sets in the gateways' layout, which removes the one before at once."""
+    sink = AtomicDirectory(tmp_path / "ingress", layout=GATEWAY)
+    yield lambda contents: sink.publish(Publication(contents, frozenset(), {}))
+    sink.close()
+
+
+def test_a_gateways_directory_is_read_through_its_link(tmp_path, published):
+    published(TLS)
+    assert read_directory_parts(tmp_path / "ingress").chain == b"cert\nroot\n"
+    assert read_directory_parts(tmp_path / "ingress" / "current").private_key == b"key\n"
+
+
+@pytest.mark.parametrize("name", ["v1", "ca-key.pem", "cert-chain.pem"])
+def test_a_swap_of_a_gateways_set_while_reading_gives_the_new_one_whole(
+    tmp_path, published, monkeypatch, name
+):
+    published(_generation(1))
+    _swap_at(monkeypatch, name, [lambda: published(_generation(2))])
+    bundle = read_directory_parts(tmp_path / "ingress")
+    found = [bundle.private_key, bundle.certificate, bundle.chain, bundle.roots]
+    assert found == list(_generation(2).values())
+
+
+@pytest.mark.parametrize("leads_to", ["elsewhere", "../v1"])
+def test_a_link_of_that_name_that_is_not_ours_changes_nothing(directory, leads_to):
+    (directory / "elsewhere").mkdir()
+    (directory / "current").symlink_to(leads_to)
+    assert read_directory_parts(directory).private_key == b"key\n"
+
+
+def test_a_gateways_set_that_lost_its_version_is_not_there(directory):
+    (directory / "current").symlink_to("v1")
+    with pytest.raises(SecretNotFound):
+        read_directory_parts(directory)
