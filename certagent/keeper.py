@@ -65,7 +65,7 @@ class Keeper:
             self._note_judged,
         )
         self._kind = assignment.kind
-        self._reporter = Reporter(assignment.name, assignment.source.name)
+        self._reporter = Reporter(assignment.name, assignment.source.name, assignment.kind)
         self._now = datetime.min.replace(tzinfo=UTC)
 
     def refresh(self, now: datetime) -> None:
@@ -198,7 +198,7 @@ class Keeper:
         bundle = joined(decision)
         if bundle is None or decision.signer is None:
             newest = self._chronicle.entries[0]
-            raise held(self.assignment.source.name, newest, decision.why, now)
+            raise held(self.assignment.source.name, newest, self._kind.findings, decision.why, now)
         sink = self.assignment.sink
         published = sink.read()
         files = self._kind.files_of(bundle)
@@ -216,8 +216,9 @@ class Keeper:
         # Joined roots can mislead a verifier that neither revision alone misleads.
         verified = self._kind.verify(bundle, now)
         record = self._record(decision.signer, decision)
-        if published is not None and self._kind.is_ca and self.assignment.reader.may_run:
-            roots = self._kind.roots_file
+        roots = self._kind.roots_file
+        is_followed = self._kind.is_ca and self.assignment.reader.may_run
+        if is_followed and published is not None and roots in published.files:
             wanted = files[roots]
             if not self.assignment.reader.takes_roots and wanted != published.files[roots]:
                 self._hold_roots(published, decision, now)
@@ -282,6 +283,8 @@ class Keeper:
     ) -> None:
         fingerprint = verified.bundle.certificate.fingerprint
         record |= {"sha256": fingerprint, "rootSet": verified.bundle.root_set}
+        if self._kind.usage:
+            record["usage"] = self._kind.usage
         names = frozenset(changes(before, files).split())
         if before is not None and self._kind.roots_file in names:
             record[_UNTOLD] = "true"
@@ -323,7 +326,7 @@ class Keeper:
         elif judged.bundle is not None:
             running_since, stored = self.status.last_success, judged.created_at
             late = self._now - stored if stored and running_since else timedelta()
-            if late > self.assignment.policy.slack:
+            if self._kind.is_ca and late > self.assignment.policy.slack:
                 self._reporter.late(judged, late)
         else:
             counts = dict(self.status.refused)

@@ -10,20 +10,24 @@ from certagent.assignment import changes
 from certagent.errors import CertagentError, MaterialRefused, PublicationHeld, SecretNotFound
 from certagent.material.bundle import refusal
 from certagent.material.finding import Severity
+from certagent.material.kinds import CA
 from certagent.material.rotation import Phase
-from certagent.material.verification import findings
 from certagent.runtime.logs import fields
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from certagent.chronicle import Judged
+    from certagent.material.bundle import KeyCertBundle
     from certagent.material.certificates import Certificate
     from certagent.material.finding import Finding
+    from certagent.material.kinds import Kind
     from certagent.material.rotation import Plan
     from certagent.material.verification import VerifiedBundle
     from certagent.sinks import Snapshot
+
+    Verdict = Callable[[KeyCertBundle, datetime], tuple[Finding, ...]]
 
 log = logging.getLogger("certagent.agent")
 
@@ -31,9 +35,10 @@ log = logging.getLogger("certagent.agent")
 class Reporter:
     """Speaks for one bundle; remembers what it has said, and nothing else."""
 
-    def __init__(self, bundle: str, source: str) -> None:
+    def __init__(self, bundle: str, source: str, kind: Kind = CA) -> None:
         self._bundle = bundle
         self._source = source
+        self._kind = kind
         self._phase = ""
         self._warned: tuple[Finding, ...] = ()
         self._withdrawn: set[str] = set()
@@ -129,12 +134,14 @@ class Reporter:
     def withdrawn(self, judged: Judged, *, is_newest: bool) -> None:
         """Tell that a version was taken back in the store."""
         self._withdrawn.add(judged.version)
-        hint = "Its root is kept for nobody any more."
-        if is_newest:
+        hint = "Its root is kept for nobody any more." if self._kind.is_ca else "It was replaced."
+        if is_newest and self._kind.is_ca:
             hint = (
                 "Within the time of its distribution the version before goes on to sign; after it,"
                 " nothing changes until a new set is stored."
             )
+        elif is_newest:
+            hint = "What is published stays, until a new set is stored."
         log.warning(
             "version %s was %s",
             judged.version,
@@ -210,8 +217,11 @@ class Reporter:
         )
 
 
-def held(source: str, newest: Judged, why: str, now: datetime) -> CertagentError:
-    """Return the error that says why nothing of a history may be published."""
+def held(source: str, newest: Judged, findings: Verdict, why: str, now: datetime) -> CertagentError:
+    """Return the error that says why nothing of a history may be published.
+
+    `findings` are the rules that the newest version is judged by.
+    """
     if newest.withdrawn:
         return SecretNotFound(
             f"The newest version of {source}, {newest.version}, was {newest.withdrawn}.",

@@ -60,6 +60,8 @@ class Change:
 
     def published_until(self, root: Certificate) -> str:
         """Say how long the agents will publish a root that is removed."""
+        if not self.proposal.kind.is_ca:
+            return "goes at once"
         for when, step in self.proposal.phases():
             if root not in step.roots:
                 soon = when <= self.proposal.now
@@ -96,7 +98,9 @@ def _lines(change: Change) -> Iterator[str]:
     proposal, verified = change.proposal, change.proposal.new.bundle
     assert verified is not None  # noqa: S101 - a proposal is of a good set
     yield f"{change.name}: version {change.previous or 'none'} -> {proposal.new.version}"
-    yield from (f"  {line}" for line in tree(verified.bundle, verified.path, proposal.now))
+    yield from (
+        f"  {line}" for line in tree(proposal.kind, verified.bundle, verified.path, proposal.now)
+    )
     yield f"  sha256  {verified.bundle.certificate.fingerprint}"
     for root in change.added:
         yield f"  + root  {root.subject}  sha256 {root.fingerprint}"
@@ -105,8 +109,11 @@ def _lines(change: Change) -> Iterator[str]:
         yield f"  - root  {root.subject}  sha256 {root.fingerprint}  {fate}"
     told = ", ".join(f"{name} {what}" for name, what in change.fields.items())
     yield f"  fields  {told}"
-    yield f"  phases, if nobody pushes meanwhile ({windows(proposal.policy)}):"
-    yield from (f"    {line}" for line in phase_lines(proposal.phases()))
+    if proposal.kind.is_ca:
+        yield f"  phases, if nobody pushes meanwhile ({windows(proposal.policy)}):"
+        yield from (f"    {line}" for line in phase_lines(proposal.phases()))
+    else:
+        yield f"  served from {max(proposal.now, proposal.new.start):%FT%TZ}, at each agent's poll"
     yield from (f"  {line}" for line in finding_lines(change.findings))
 
 
@@ -117,6 +124,7 @@ def _document(change: Change) -> dict[str, Any]:
         "source": change.name,
         "previous": change.previous or None,
         "version": proposal.new.version,
+        "kind": proposal.kind.name,
         **bundle_object(verified.bundle),
         "rootsAdded": [certificate_object(root) for root in change.added],
         "rootsRemoved": [certificate_object(root) for root in change.removed],

@@ -1,7 +1,8 @@
 """A Kubernetes Secret on standard input, as `kubectl get secret NAME -o json` (or yaml) prints it.
 
-Three kinds hold a CA: `cacerts` (istiod's four files), `istio-ca-secret` (the CA that istiod made
-itself: its certificate is the root, and no chain is stored), and `kubernetes.io/tls`.
+Three hold a CA: `cacerts` (istiod's four files), `istio-ca-secret` (the CA that istiod made itself:
+its certificate is the root, and no chain is stored), and `kubernetes.io/tls`, which also holds the
+certificate of a gateway.
 """
 
 from __future__ import annotations
@@ -14,23 +15,25 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from certagent.errors import MaterialRefused
 from certagent.material.bundle import tls_layout
 from certagent.material.finding import Finding, Severity
-from certagent.material.raw import CA_FILES, RawBundle
+from certagent.material.kinds import CA
+from certagent.material.raw import CA_FILES, TLS_FILES, RawBundle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import BinaryIO
 
+    from certagent.material.kinds import Kind
+
 MAX_BYTES = 4 << 20
 """Kubernetes takes a Secret of 1 MiB; base64, and what `kubectl apply` notes, make it larger."""
 
 CODE = "secret-unreadable"
-_TLS = {"private_key": "tls.key", "certificate": "tls.crt", "roots": "ca.crt"}
 _SELF_SIGNED = ("istio-ca-secret", "istio.io/ca-root")
 _ASK = "Pipe in one Secret: `kubectl get secret -n istio-system NAME -o json`."
 
 
-def read_secret(stream: BinaryIO) -> RawBundle:
-    """Return the parts of the CA in a Secret; raises `MaterialRefused`, and nothing else."""
+def read_secret(stream: BinaryIO, kind: Kind = CA) -> RawBundle:
+    """Return the parts of the set in a Secret; raises `MaterialRefused`, and nothing else."""
     data = stream.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         _refuse(f"Standard input has more than {MAX_BYTES} bytes.")
@@ -38,9 +41,10 @@ def read_secret(stream: BinaryIO) -> RawBundle:
         _refuse("Standard input is empty.")
     secret = _parsed(data)
     if not isinstance(secret, dict) or secret.get("kind") != "Secret":
-        kind = secret.get("kind") if isinstance(secret, dict) else type(secret).__name__
-        _refuse(f"Standard input holds no Secret, but {str(kind)[:40]!r}.")
-    return _parts(secret, _values(secret))
+        found = secret.get("kind") if isinstance(secret, dict) else type(secret).__name__
+        _refuse(f"Standard input holds no Secret, but {str(found)[:40]!r}.")
+    values = _values(secret)
+    return _ca_parts(secret, values) if kind.is_ca else _tls_parts(values, kind)
 
 
 def _parsed(data: bytes) -> Any:
@@ -83,11 +87,20 @@ def _decoded(name: str, text: bytes) -> bytes:
         _refuse(f"The Secret's data {name[:40]!r} is not base64.")
 
 
-def _parts(secret: Mapping[str, Any], values: Mapping[str, bytes]) -> RawBundle:
+def _tls_parts(values: Mapping[str, bytes], kind: Kind) -> RawBundle:
+    if values.keys().isdisjoint(kind.files.values()):
+        held = ", ".join(sorted(values))[:200] or "nothing"
+        _refuse(f"The Secret holds no {kind.files['certificate']}; it has: {held}.")
+    # cert-manager writes an empty ca.crt where it knows of no CA.
+    given = {name: value for name, value in values.items() if value or name != kind.roots_file}
+    return RawBundle.of(given, kind.files, kind.optional)
+
+
+def _ca_parts(secret: Mapping[str, Any], values: Mapping[str, bytes]) -> RawBundle:
     metadata = secret.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else ""
     if "tls.crt" in values:
-        tls = RawBundle.of(values, _TLS | {"chain": "tls.crt"})
+        tls = RawBundle.of(values, {**TLS_FILES, "chain": "tls.crt"})
         return tls_layout(tls.certificate, tls.private_key, tls.roots)
     if (name in _SELF_SIGNED or secret.get("type") in _SELF_SIGNED) and not (
         values.get(CA_FILES["chain"]) or values.get(CA_FILES["roots"])

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 VERBS: Mapping[str, str] = {
     "init": "publish once, then exit (init container)",
     "run": "publish, then poll and swap (sidecar, native sidecar)",
-    "check": "would istiod take this directory?",
+    "check": "would istiod, or a gateway, take this directory?",
     "status": "what is published: chain, roots, expiry, version",
-    "plan": "the timeline of phases that the store's history leads to",
+    "plan": "the timeline of phases that the history of a CA leads to",
     "push": "verify a set, show what it changes, and store it",
-    "retire": "destroy superseded keys in the store, once nothing needs them",
+    "retire": "destroy superseded keys of a CA in the store, once nothing needs them",
     "ca": "make a mesh's root and intermediate CAs, as Istio's tools/certs does",
     "demo": "a dev Vault, a mesh CA and a live rotation, on this machine",
     "schema": "the configuration's JSON schema",
@@ -105,7 +105,8 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """Build the parser; of the verbs, only the one that is called for is imported."""
     parser = _Parser(
         prog="certagent",
-        description="Brings an Istio mesh's CA from Vault to istiod: verified, in one swap.",
+        description="Brings a mesh's CA to istiod, and certificates to its gateways: verified, each"
+        " set in one swap.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from certagent.cli.rules import kind
 from certagent.config.decoding import load
 from certagent.config.settings import SETTINGS
-from certagent.errors import ConfigurationError
+from certagent.errors import ConfigurationError, UsageError
 
 if TYPE_CHECKING:
     import argparse
 
     from certagent.config.model import Config
+    from certagent.material.kinds import Kind
 
 
 def add_configuration(parser: argparse.ArgumentParser, *flags: str) -> None:
@@ -48,6 +50,29 @@ def configuration(arguments: argparse.Namespace) -> Config:
 
             configure("json")
         raise
+
+
+def add_kind(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add `--kind` and `--usage` to a verb that judges a set; `default` says what holds without."""
+    parser.add_argument(
+        "--kind",
+        choices=("ca", "tls"),
+        help=f"what the set is: a CA for istiod, or a gateway's certificate (default: {default})",
+    )
+    parser.add_argument(
+        "--usage",
+        choices=("server", "client", "both"),
+        help="with --kind tls: as what the certificate is shown (default: server)",
+    )
+
+
+def asked_kind(arguments: argparse.Namespace) -> Kind | None:
+    """Return the kind that `add_kind`'s flags ask for, if any; raises `UsageError`."""
+    if arguments.usage and arguments.kind != "tls":
+        raise UsageError(
+            "--usage is of --kind tls alone.", hint="Add --kind tls, or leave --usage out."
+        )
+    return kind(arguments.kind, arguments.usage) if arguments.kind else None
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from certagent.chronicle import Chronicle
 from certagent.cli.options import add_configuration, add_format
 from certagent.cli.show import finding_object, phase_lines, phase_objects, short, windows
 from certagent.cli.stores import readable
+from certagent.errors import UsageError
 from certagent.material.rotation import forecast
 
 if TYPE_CHECKING:
@@ -34,14 +35,15 @@ class _Outlook:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.description = (
-        "Print each source's history, and when the agents will publish what if nobody pushes:"
-        " decided by the function that they decide by. Nothing is published."
+        "Print the history of each CA, and when the agents will publish what if nobody pushes:"
+        " decided by the function that they decide by. Nothing is published. A gateway's"
+        " certificate has no phases: its newest version is served."
     )
     parser.add_argument(
         "source",
         metavar="SOURCE",
         nargs="?",
-        help="vault:<mount>/<path> or file:<directory>; default: those of the configuration",
+        help="vault:<mount>/<path> or file:<directory>; default: the CAs of the configuration",
     )
     parser.add_argument(
         "--at",
@@ -57,7 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Show every source; raises what reading it raises."""
     at: datetime = arguments.at or datetime.now(UTC)
     with readable(arguments) as places:
-        outlooks = [_outlook(place, at) for place in places]
+        outlooks = [_outlook(place, at) for place in places if place.kind.is_ca]
+    if not outlooks:
+        raise UsageError(
+            "There is no CA to plan for: bundles of kind tls have no phases.",
+            hint="Of those, the newest version is served; `certagent status` shows which it is.",
+        )
     if arguments.format == "json":
         sys.stdout.write(json.dumps([_object(each) for each in outlooks], indent=2) + "\n")
     else:

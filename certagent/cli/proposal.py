@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from certagent.material.finding import Finding, Severity
+from certagent.material.kinds import CA
 from certagent.material.raw import CA_FILES
 from certagent.material.roots import joined
 from certagent.material.rotation import Phase, forecast, plan
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from certagent.chronicle import Judged
     from certagent.material.certificates import Certificate
     from certagent.material.history import HistoricRevision, Policy
+    from certagent.material.kinds import Kind
     from certagent.material.rotation import Plan
     from certagent.sources.vault.writing import Retention
 
@@ -33,13 +35,15 @@ class Proposal:
     """A good set that somebody wants to store now, and the history that it would follow.
 
     `entries` are newest first. `remembers` says whether the store keeps a history (KV v1 does not),
-    `is_cut` that some of it is missing within the windows.
+    `is_cut` that some of it is missing within the windows. What is no CA is served as it is: no
+    change of its roots is staged, so nothing of that is asked of it.
     """
 
     new: HistoricRevision[Certificate]
     entries: tuple[Judged, ...]
     now: datetime
     policy: Policy
+    kind: Kind = CA
     remembers: bool = True
     is_cut: bool = False
     retention: Retention | None = None
@@ -66,7 +70,9 @@ class Proposal:
         return bool(self.entries) and _same(self.entries[0].revision, self.new)
 
     def phases(self) -> list[Step]:
-        """Return what the agents will publish, with the times, if nobody pushes after this."""
+        """Return what the agents will publish of a CA, with the times, if nobody else pushes."""
+        if not self.kind.is_ca:
+            return []
         history = self.history if self.is_identical else [*self.history, self.new]
         return list(forecast(history, self.now, self.policy))
 
@@ -79,8 +85,10 @@ class Proposal:
             return self.notes
         found = list(self.notes)
         found += _overruled(_older(self), rollback)
-        found += _overruled((*_dropped(self), *_forgotten(self), *_on_the_way(self)), force)
-        found += [*_short_lived(self), *_early(self), *_memory(self)]
+        if self.kind.is_ca:
+            found += _overruled((*_dropped(self), *_forgotten(self), *_on_the_way(self)), force)
+            found += [*_short_lived(self), *_early(self), *_memory(self)]
+        found += _deleted(self)
         return tuple(sorted(dict.fromkeys(found), key=lambda each: each.severity != "error"))
 
 
@@ -116,7 +124,7 @@ def _older(it: Proposal) -> Iterator[Finding]:
         what = f"This is the set of version {known.version} again; the newest is {newest.version}."
     elif ours.not_before < theirs.not_before:
         what = (
-            f"Its CA is of {ours.not_before:%FT%TZ}, older than that of version {newest.version}"
+            f"Its certificate is of {ours.not_before:%FT%TZ}, older than version {newest.version}"
             f" in the store ({theirs.not_before:%FT%TZ})."
         )
     else:
@@ -248,7 +256,11 @@ def _memory(it: Proposal) -> Iterator[Finding]:
         message = f"The store keeps {it.retention.max_versions} versions only."
         hint = "Pushes in a row cut the history off: `vault kv metadata put -max-versions=20 …`."
         yield _warning("few-versions", "secret", message, hint)
-    if it.retention.delete_after:
+
+
+def _deleted(it: Proposal) -> Iterator[Finding]:
+    """Warn where the store takes back what it holds by itself."""
+    if it.remembers and it.retention is not None and it.retention.delete_after:
         message = f"The store deletes versions {it.retention.delete_after} after they are stored."
         hint = "Then nothing can be published. Set delete-version-after to 0s."
         yield _warning("versions-deleted", "secret", message, hint)

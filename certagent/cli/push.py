@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 from certagent.chronicle import Chronicle, judge
 from certagent.cli.change import Change, JsonReport, TextReport
 from certagent.cli.kubesecret import read_secret
-from certagent.cli.options import add_configuration, add_format
+from certagent.cli.options import add_configuration, add_format, add_kind
 from certagent.cli.proposal import Proposal
 from certagent.cli.show import finding_lines, finding_object
 from certagent.cli.stores import add_source, writable
 from certagent.errors import MaterialRefused, OutputError, SecretNotFound, UsageError
-from certagent.material.bundle import KeyCertBundle
 from certagent.material.finding import Severity
 from certagent.runtime.logs import conceal
 from certagent.sources import Revision
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from certagent.chronicle import Judged
     from certagent.cli.stores import WritablePlace
     from certagent.material.finding import Finding
+    from certagent.material.kinds import Kind
     from certagent.material.raw import RawBundle
     from certagent.material.verification import VerifiedBundle
     from certagent.sources.vault.writing import Stored
@@ -45,7 +45,8 @@ NEW = "new"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.description = (
-        "Verify a CA, show what would change in the store and in the mesh, and store it. Exit 0"
+        "Verify a CA, or a gateway's certificate (--kind tls), show what would change in the store"
+        " and in the mesh, and store it. Exit 0"
         " when it is stored, or was there already; 65 when it is refused; 73 when somebody stored"
         " another version meanwhile."
     )
@@ -55,8 +56,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         dest="origin",
         metavar="DIR",
         required=True,
-        help="the files, as for ROOT_CA_DIR; `-`: a Kubernetes Secret on standard input",
+        help="the files, as for ROOT_CA_DIR or as a gateway reads them; `-`: a Kubernetes Secret on"
+        " standard input",
     )
+    add_kind(parser, "what the configuration says of SOURCE, else ca")
     parser.add_argument("--dry-run", action="store_true", help="show everything, store nothing")
     parser.add_argument(
         "--rollback", action="store_true", help="the set may be older than the one in the store"
@@ -74,8 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Judge, show, store and confirm; raises what the store raises."""
     now = datetime.now(UTC)
     with writable(arguments) as place:
-        raw = _material(arguments.origin)
-        judged = judge(Revision(NEW, now, lambda: raw), now, place.pins)
+        raw = _material(arguments.origin, place.kind)
+        judged = judge(Revision(NEW, now, lambda: raw), now, place.pins, place.kind)
         if judged.revision is None or judged.bundle is None:
             return _refused(arguments, judged.findings)
         before = place.source.read()
@@ -98,15 +101,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _material(origin: str) -> RawBundle:
+def _material(origin: str, kind: Kind) -> RawBundle:
     if origin != "-":
-        return read_directory_parts(origin)
+        return read_directory_parts(origin, kind)
     if sys.stdin is None:
         raise UsageError(
             "Standard input is closed.",
             hint="Pipe a Secret in: `kubectl get secret -n istio-system cacerts -o json | …`.",
         )
-    return read_secret(sys.stdin.buffer)
+    return read_secret(sys.stdin.buffer, kind)
 
 
 def _refused(arguments: argparse.Namespace, findings: tuple[Finding, ...]) -> int:
@@ -125,7 +128,7 @@ def _refused(arguments: argparse.Namespace, findings: tuple[Finding, ...]) -> in
 def _proposal(place: WritablePlace, before: Stored, judged: Judged, now: datetime) -> Proposal:
     """Read the history that the set would follow."""
     assert judged.revision  # noqa: S101 - a refused one is proposed to nobody
-    chronicle = Chronicle(place.source, place.policy, place.pins)
+    chronicle = Chronicle(place.source, place.policy, place.pins, place.kind)
     with suppress(SecretNotFound):  # the first set of a secret
         chronicle.read(now)
     if place.source.engine == 1:
@@ -134,6 +137,7 @@ def _proposal(place: WritablePlace, before: Stored, judged: Judged, now: datetim
             chronicle.entries,
             now,
             place.policy,
+            kind=place.kind,
             remembers=False,
             notes=judged.findings,
         )
@@ -145,6 +149,7 @@ def _proposal(place: WritablePlace, before: Stored, judged: Judged, now: datetim
         chronicle.entries,
         now,
         place.policy,
+        kind=place.kind,
         is_cut=chronicle.is_cut and bool(chronicle.entries),
         retention=place.source.retention(),
         notes=judged.findings,
@@ -171,7 +176,7 @@ def _store(
     for value in wanted.values():
         conceal(str(value))
     version = place.source.write(wanted, before)
-    found = KeyCertBundle.decode(place.source.load(version))
+    found = place.kind.decode(place.source.load(version))
     if found.canonical() != verified.bundle.canonical():
         raise OutputError(
             f"{place.source.name} does not hold what was stored.",

@@ -18,7 +18,7 @@ from certagent.chronicle import judge
 from certagent.cli.options import add_configuration, add_format
 from certagent.cli.show import short, windows
 from certagent.cli.stores import add_source, writable
-from certagent.errors import MaterialRefused
+from certagent.errors import MaterialRefused, UsageError
 from certagent.material.history import HistoricRevision
 from certagent.material.rotation import Phase, plan
 from certagent.material.timeline import reaches_back, window
@@ -58,9 +58,9 @@ class Fate:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.description = (
-        "Show which versions of a KV v2 secret nothing needs any more, and with --yes destroy their"
-        " key material for ever. Exit 65 when --yes was given and a change of roots still needs"
-        " all that is superseded."
+        "Show which versions of a CA in a KV v2 secret nothing needs any more, and with --yes"
+        " destroy their key material for ever. Exit 65 when --yes was given and a change of roots"
+        " still needs all that is superseded."
     )
     add_source(parser)
     act = parser.add_mutually_exclusive_group()
@@ -74,6 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Show what can go and what stays, and destroy what can where that was asked for."""
     now = datetime.now(UTC)
     with writable(arguments) as place:
+        if not place.kind.is_ca:
+            raise UsageError(
+                f"{arguments.source} is of kind tls, and retire is about CAs.",
+                hint="No older version of it is needed once the newest is served: destroy what you"
+                " like with\n`vault kv destroy`.",
+            )
         entries = [] if place.source.engine == 1 else _entries(place, now)
         every = fates(entries, now, place.policy)
         free = [each for each in every if each.is_free(now)]

@@ -1,4 +1,4 @@
-"""The rules of rotation that a configuration asks for: one reading for agents and operators."""
+"""The rules that a configuration asks for: one reading for agents and operators."""
 
 from __future__ import annotations
 
@@ -7,13 +7,28 @@ from typing import TYPE_CHECKING
 
 from certagent.config.model import seconds
 from certagent.material.history import Policy
+from certagent.material.kinds import CA, Kind
 
 if TYPE_CHECKING:
+    from msgspec import UnsetType
+
     from certagent.config.model import Config
+    from certagent.material.leaf import Usage
 
 
-def policy(config: Config) -> Policy:
-    """Return the windows of a configuration."""
+def kind(name: str, usage: Usage | UnsetType | None) -> Kind:
+    """Return a kind by its name; `usage` is of kind tls alone, a server's if it is not given."""
+    if name == CA.name:
+        return CA
+    from certagent.material.serving import tls  # noqa: PLC0415 - not for an agent of a CA
+
+    return tls(usage or "server")
+
+
+def policy(config: Config, of: Kind = CA) -> Policy:
+    """Return the windows of a configuration; what is not a CA has none."""
+    if not of.is_ca:
+        return Policy(immediate=True)
     rotation = config.rotation
     return Policy(
         distribute=timedelta(seconds=seconds(rotation.distribute)),

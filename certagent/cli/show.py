@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from certagent.material.certificates import Certificate
     from certagent.material.finding import Finding
     from certagent.material.history import Policy
+    from certagent.material.kinds import Kind
     from certagent.material.rotation import Plan
 
 
@@ -28,20 +29,26 @@ def days_left(not_after: datetime, now: datetime) -> str:
     return f"{int(left.total_seconds() // 3600)} hours left"
 
 
-def tree(bundle: KeyCertBundle, path: Sequence[Certificate], now: datetime) -> Iterator[str]:
-    """Yield the chain of trust as lines, roots first, then down `path` to the CA certificate.
+def tree(
+    kind: Kind, bundle: KeyCertBundle, path: Sequence[Certificate], now: datetime
+) -> Iterator[str]:
+    """Yield the chain of trust as lines, roots first, then down `path` to the certificate.
 
-    `path` leads from the CA certificate to its root.
+    `path` leads from the certificate to its root, or as far as is sent.
     """
-    *below, anchor = path
-    for root in bundle.roots:
-        if root != anchor:
-            yield _line(root, now, "root-cert.pem (not on the path)")
+    file, files = kind.roots_file, kind.files
+    top, is_anchored = path[-1], path[-1] in bundle.roots
+    beside = f"{file} (not on the path)" if kind.is_ca else file
+    for start in bundle.roots if is_anchored else (top, *bundle.roots):
+        if start != top:
+            yield _line(start, now, beside)
             continue
-        yield _line(root, now, "root-cert.pem")
-        for depth, certificate in enumerate(reversed(below)):
-            name = "ca-cert.pem" if certificate == bundle.certificate else "cert-chain.pem"
-            yield "   " * depth + "└─ " + _line(certificate, now, name)
+        for depth, certificate in enumerate(reversed(path)):
+            name = files["certificate"]
+            if certificate != bundle.certificate:
+                name = files.get("chain", name)
+            branch = "   " * (depth - 1) + "└─ " if depth else ""
+            yield branch + _line(certificate, now, name if depth or not is_anchored else file)
 
 
 def _line(certificate: Certificate, now: datetime, name: str) -> str:

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from certagent.cli.options import asked_kind
+from certagent.cli.rules import kind as kind_of
 from certagent.cli.rules import pins, policy
 from certagent.config.decoding import load, parse_source
 from certagent.config.model import BundleConfig, SourceConfig, TokenAuth
 from certagent.config.settings import SETTINGS
 from certagent.errors import ConfigurationError, UsageError
+from certagent.material.kinds import CA
 from certagent.runtime.logs import conceal
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from certagent.config.model import Config
     from certagent.config.model import VaultKVSource as VaultKVSourceConfig
     from certagent.material.history import Policy
+    from certagent.material.kinds import Kind
     from certagent.sources import Source
     from certagent.sources.vault.connection import VaultConnection
     from certagent.sources.vault.writing import VaultKVStore
@@ -36,7 +40,7 @@ _NOWHERE = "/"  # an output that is never opened
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A source, its bundle's name, and how a change of its roots is staged.
+    """A source, its bundle's name and kind, and how a change of its roots is staged.
 
     `pins` are the SHA-256 (hex) of the roots that may be trusted; none means any.
     """
@@ -45,6 +49,7 @@ class Place:
     source: Source
     policy: Policy
     pins: frozenset[str]
+    kind: Kind = CA
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 def writable(arguments: argparse.Namespace) -> Iterator[WritablePlace]:
     """Open SOURCE for writing, and give the login back at the end.
 
+    Its kind is that of the configuration's bundle, unless the flags of a verb ask for another.
     Raises `UsageError` for a SOURCE that cannot be written to, and `ConfigurationError`.
     """
     wanted = _parsed(arguments.source)
@@ -79,8 +85,10 @@ def writable(arguments: argparse.Namespace) -> Iterator[WritablePlace]:
         from certagent.sources.vault.writing import VaultKVStore  # noqa: PLC0415 - not for plan
 
         assert bundle.source.vault_kv  # noqa: S101 - as `wanted` has
-        store = VaultKVStore(connection, bundle.source.vault_kv)
-        yield WritablePlace(bundle.name, store, policy(config), pins(config))
+        asked = asked_kind(arguments) if "kind" in arguments else None
+        kind = asked or kind_of(bundle.kind, bundle.usage)
+        store = VaultKVStore(connection, bundle.source.vault_kv, kind)
+        yield WritablePlace(bundle.name, store, policy(config, kind), pins(config), kind)
 
 
 @contextmanager
@@ -134,7 +142,9 @@ def _bundle(config: Config, wanted: SourceConfig) -> BundleConfig:
         ours, theirs = wanted.vault_kv, bundle.source.vault_kv
         if ours and theirs and _where(ours) == _where(theirs):
             return bundle
-    return msgspec.structs.replace(config.bundles[0], name="", source=wanted)
+    return msgspec.structs.replace(
+        config.bundles[0], name="", source=wanted, kind="ca", usage=msgspec.UNSET
+    )
 
 
 def _where(kv: VaultKVSourceConfig) -> tuple[str, str]:
@@ -161,13 +171,14 @@ def _connected(config: Config) -> Iterator[VaultConnection]:
 
 def _place(bundle: BundleConfig, config: Config, connection: VaultConnection | None) -> Place:
     source: Source
+    kind = kind_of(bundle.kind, bundle.usage)
     if bundle.source.vault_kv and connection:
         from certagent.sources.vault import VaultKVSource  # noqa: PLC0415 - not for directories
 
-        source = VaultKVSource(connection, bundle.source.vault_kv)
+        source = VaultKVSource(connection, bundle.source.vault_kv, kind)
     else:
         from certagent.sources.files import DirectorySource  # noqa: PLC0415 - not for Vault
 
         assert bundle.source.files  # noqa: S101 - the decoder takes exactly one of the two
-        source = DirectorySource(bundle.source.files.directory)
-    return Place(bundle.name, source, policy(config), pins(config))
+        source = DirectorySource(bundle.source.files.directory, kind)
+    return Place(bundle.name, source, policy(config, kind), pins(config), kind)

@@ -6,6 +6,7 @@ and memory in every pod of a mesh.
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from certagent.agent import GRACE, Agent, Follower, Tempo
 from certagent.assignment import Assignment, Reader
-from certagent.cli.rules import pins, policy
+from certagent.cli.rules import kind, pins, policy
 from certagent.config.model import permissions, seconds
 from certagent.errors import ConfigurationError
 from certagent.runtime import logs
@@ -21,14 +22,26 @@ from certagent.runtime.hardening import harden
 from certagent.runtime.schedule import Schedule
 from certagent.runtime.signals import Signals
 from certagent.sinks.directory import AtomicDirectory
+from certagent.sinks.layouts import GATEWAY, ISTIOD, KUBELET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from certagent.config.model import BundleConfig, Config, FilesSource
+    from certagent.material.kinds import Kind
     from certagent.sources import Source
     from certagent.sources.vault import VaultConnection
 
+
+log = logging.getLogger("certagent")
+
+_CROSSED = {
+    "ca": "istiod does not look into `current`, and watches ROOT_CA_DIR itself, never a link in it:"
+    " it would take neither this set nor a change of it.",
+    "tls": "Of gateways, pilot-agent 1.29.0 to 1.29.2 and 1.30.0 to 1.30.2 see the first rotation"
+    " alone, and 1.28 each only once the version before is removed: use the layout gateway there.",
+}
+"""What a layout means to the readers of the other kind (measured with their own code)."""
 
 _REQUESTS = 15
 """Requests that a pass may make: a login, a look at the mount, and a history of ten versions."""
@@ -86,22 +99,40 @@ def _tempo(config: Config) -> Tempo:
 def _assignment(
     bundle: BundleConfig, config: Config, vault: VaultConnection | None, *, stays: bool
 ) -> Assignment:
-    output = bundle.output
-    sink = AtomicDirectory(
-        output.directory, key_mode=permissions(output.key_mode), mode=permissions(output.mode)
-    )
-    fallback = bundle.fallback and _directory_source(bundle.fallback.files)
+    of = kind(bundle.kind, bundle.usage)
+    fallback = bundle.fallback and _directory_source(bundle.fallback.files, of)
     return Assignment(
         bundle.name,
-        _source(bundle, vault),
-        sink,
+        _source(bundle, vault, of),
+        _sink(bundle),
         bundle.required,
-        policy=policy(config),
+        policy=policy(config, of),
         pins=pins(config),
         # Whom `init` publishes for has not started yet.
-        reader=_reader(config) if stays else Reader(),
+        reader=_reader(config) if stays and of.is_ca else Reader(),
         fallback=fallback or None,
         watched=stays and bool(bundle.source.files),
+        kind=of,
+    )
+
+
+def _sink(bundle: BundleConfig) -> AtomicDirectory:
+    """Return the output; who asked for the other kind's layout is told what that means."""
+    output = bundle.output
+    is_ca = bundle.kind == "ca"
+    layout = GATEWAY if bundle.layout == "gateway" else ISTIOD if is_ca else KUBELET
+    if is_ca == (layout is GATEWAY):
+        log.warning(
+            "the layout %s is not made for kind %s",
+            bundle.layout,
+            bundle.kind,
+            extra=logs.fields(bundle=bundle.name, hint=_CROSSED[bundle.kind]),
+        )
+    return AtomicDirectory(
+        output.directory,
+        permissions(output.key_mode),
+        permissions(output.mode),
+        layout=layout,
     )
 
 
@@ -122,20 +153,20 @@ def _reader(config: Config) -> Reader:
     return Reader(may_run=True, takes_roots=mode != "hold", pace=seconds(config.refresh.interval))
 
 
-def _source(bundle: BundleConfig, vault: VaultConnection | None) -> Source:
+def _source(bundle: BundleConfig, vault: VaultConnection | None, of: Kind) -> Source:
     if bundle.source.vault_kv and vault:
         from certagent.sources.vault import VaultKVSource  # noqa: PLC0415 - only for Vault
 
-        return VaultKVSource(vault, bundle.source.vault_kv)
+        return VaultKVSource(vault, bundle.source.vault_kv, of)
     if bundle.source.files:
-        return _directory_source(bundle.source.files)
+        return _directory_source(bundle.source.files, of)
     raise ConfigurationError(f"The bundle {bundle.name} has no source.")
 
 
-def _directory_source(config: FilesSource) -> Source:
+def _directory_source(config: FilesSource, of: Kind) -> Source:
     from certagent.sources.files import DirectorySource  # noqa: PLC0415 - only for directories
 
-    return DirectorySource(config.directory)
+    return DirectorySource(config.directory, of)
 
 
 def _followers(config: Config) -> list[Follower]:

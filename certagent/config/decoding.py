@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from certagent.config.model import CertAuth, Config, RotationConfig, TokenAuth, VaultConfig, seconds
+from certagent.config.model import (
+    BundleConfig,
+    CertAuth,
+    Config,
+    RotationConfig,
+    TokenAuth,
+    VaultConfig,
+    seconds,
+)
 from certagent.config.settings import BUNDLE, SETTINGS
 from certagent.errors import ConfigurationError
 
@@ -34,9 +42,13 @@ def load(path: str | None, environ: Mapping[str, str]) -> Config:
         setting: environ[setting.variable] for setting in SETTINGS if environ.get(setting.variable)
     }
     faults = [f"{setting.variable}: not UTF-8" for setting in given if not _is_text(given[setting])]
-    faults.extend(_apply_bundle(document, given))
+    ca = _the_ca(document)
+    faults.extend(_apply_bundle(document, given, ca))
     _apply_rest(document, given, environ)
-    origins = {_dotted(setting.path): setting.variable for setting in given}
+    origins = {
+        _dotted(setting.path).replace(BUNDLE, f"bundles[{ca or 0}]"): setting.variable
+        for setting in given
+    }
     try:
         config = msgspec.convert(document, Config)
     except msgspec.ValidationError:
@@ -151,22 +163,40 @@ def _parse(data: bytes, path: str) -> object:
         ) from None
 
 
-def _apply_bundle(document: dict[str, Any], given: Mapping[Any, str]) -> Iterator[str]:
-    """Lay CERTAGENT_SOURCE and ROOT_CA_DIR over the one bundle of the file, or make it."""
+def _the_ca(document: dict[str, Any]) -> int | None:
+    """Return the index of the one bundle that is a CA, or None where none or several are."""
+    bundles = document.get("bundles")
+    listed = bundles if isinstance(bundles, list) else []
+    found = [
+        index
+        for index, one in enumerate(listed)
+        if isinstance(one, dict) and one.get("kind", "ca") == "ca"
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _apply_bundle(
+    document: dict[str, Any], given: Mapping[Any, str], ca: int | None
+) -> Iterator[str]:
+    """Lay CERTAGENT_SOURCE and ROOT_CA_DIR over the one CA of the file, or make it."""
     ours = {setting: value for setting, value in given.items() if setting.path[0] == BUNDLE}
     if not ours:
         return
-    bundles = document.setdefault("bundles", [{"name": "istiod-ca"}])
+    if "bundles" not in document:
+        document["bundles"], ca = [{"name": "istiod-ca"}], 0
+    bundles = document["bundles"]
     if not isinstance(bundles, list) or not all(isinstance(one, dict) for one in bundles):
         return
-    if len(bundles) != 1:
+    if ca is None:
+        several = any(one.get("kind", "ca") == "ca" for one in bundles)
+        what = f"which of the {len(bundles)} bundles it means is not clear"
         for setting in ours:
             yield (
-                f"{setting.variable}: which of the {len(bundles)} bundles it means is not clear;"
+                f"{setting.variable}: {what if several else 'it means a CA, and no bundle is one'};"
                 " unset it, and give source and output.directory in the file"
             )
         return
-    bundle = bundles[0]
+    bundle = bundles[ca]
     for setting, value in ours.items():
         if setting.path[1] == "source":
             try:
@@ -235,8 +265,13 @@ def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str
             for name in set(hooks)
             if hooks.count(name) > 1
         )
-        if config.rotation.istiod == "restart" and not any(
-            hook.on != "certificate" and "published" in hook.events for hook in bundle.hooks
+        yield from _kind_faults(bundle, at)
+        if (
+            bundle.kind == "ca"
+            and config.rotation.istiod == "restart"
+            and not any(
+                hook.on != "certificate" and "published" in hook.events for hook in bundle.hooks
+            )
         ):
             yield f"{at}.hooks: rotation.istiod: restart needs a hook with `on: roots`"
         chosen = [key for key in (bundle.source.vault_kv, bundle.source.files) if key]
@@ -256,6 +291,16 @@ def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str
     for name, duration in durations.items():
         if not 0 < seconds(duration) <= _LONGEST:
             yield f"{name}: expected more than nothing and at most a year, got {duration[:40]}"
+
+
+def _kind_faults(bundle: BundleConfig, at: str) -> Iterator[str]:
+    """Yield what does not go with the kind of a bundle."""
+    if bundle.kind == "ca" and bundle.usage:
+        yield f"{at}.usage: only a bundle of kind tls has one"
+    if bundle.kind == "tls" and bundle.source.vault_kv and bundle.source.vault_kv.fields.crls:
+        yield f"{at}.source.vaultKV.fields.crls: a bundle of kind tls has no revocation lists"
+    if bundle.usage == "client" and bundle.confirm:
+        yield f"{at}.confirm: nobody serves a client's certificate, so nobody can be asked"
 
 
 def _rotation_faults(rotation: RotationConfig) -> Iterator[str]:

@@ -152,7 +152,7 @@ class VaultKVSource(_Model, frozen=True):
 
 
 class FilesSource(_Model, frozen=True):
-    """A directory that holds the parts under the names that istiod reads."""
+    """A directory that holds the parts under the names that their reader opens."""
 
     directory: Text
 
@@ -168,7 +168,9 @@ class OutputConfig(_Model, frozen=True):
     """Where a bundle goes."""
 
     directory: Text
-    layout: Literal["istiod"] = "istiod"
+    # istiod: ROOT_CA_DIR as the kubelet lays a Secret out; gateway: `current`, a link to the set.
+    # Not set, it is istiod for a CA, gateway for kind tls.
+    layout: Literal["istiod", "gateway"] | UnsetType = UNSET
     # istiod runs as the agent's own user; a reader with another user of the same group needs 0640.
     key_mode: Mode = "0600"
     mode: Mode = "0644"
@@ -250,12 +252,21 @@ class BundleConfig(_Model, frozen=True):
     ]
     source: SourceConfig
     output: OutputConfig
-    kind: Literal["ca"] = "ca"
+    # ca: the CA of a mesh, for istiod; tls: a certificate of a gateway or a client, with its key.
+    kind: Literal["ca", "tls"] = "ca"
+    # Of kind tls, as what the certificate is shown; server when not given.
+    usage: Literal["server", "client", "both"] | UnsetType = UNSET
     # `init` fails, and `/readyz` says no, while a required bundle is not published.
     required: bool = True
     hooks: tuple[HookConfig, ...] = ()
     confirm: ConfirmConfig | UnsetType = UNSET
     fallback: FallbackConfig | UnsetType = UNSET
+
+    @property
+    def layout(self) -> Literal["istiod", "gateway"]:
+        """The output's layout: as given, or the one that readers of its kind follow best."""
+        own: Literal["istiod", "gateway"] = "istiod" if self.kind == "ca" else "gateway"
+        return own if self.output.layout is UNSET else self.output.layout
 
 
 class RefreshConfig(_Model, frozen=True):
@@ -265,7 +276,7 @@ class RefreshConfig(_Model, frozen=True):
 
 
 class RotationConfig(_Model, frozen=True):
-    """How a change of roots is staged; the same in every agent of a mesh."""
+    """How a change of a CA's roots is staged; the same in every agent of a mesh."""
 
     # How long a new root is published before anybody signs under it, and how long an old one stays
     # after its last signer was superseded: the longest workload TTL and the slack.

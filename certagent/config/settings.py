@@ -20,7 +20,7 @@ class Setting:
 
 
 BUNDLE = "bundles[0]"
-"""The one CA bundle that the environment can describe without a file."""
+"""The one CA that the environment can describe, also without a file."""
 
 SETTINGS = (
     Setting(

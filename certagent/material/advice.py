@@ -33,7 +33,7 @@ def findings(bundle: KeyCertBundle, path: Path, now: datetime) -> Iterator[Findi
     """Yield the warnings about the certificates of a path, and of the CA certificate."""
     for certificate in path.certificates:
         part = _part(bundle, certificate)
-        weak = _weakness(certificate, part)
+        weak = weakness(certificate, part)
         if weak:
             yield weak
         left = certificate.not_after - now
@@ -70,7 +70,7 @@ def _part(bundle: KeyCertBundle, certificate: Certificate) -> str:
     return "roots" if certificate in bundle.roots else "chain"
 
 
-def _weakness(certificate: Certificate, part: str) -> Finding | None:
+def weakness(certificate: Certificate, part: str) -> Finding | None:
     """Return a warning for a key that works today and may not everywhere."""
     key = certificate.x509.public_key()
     hint = "Plan its replacement by RSA 3072 or P-256."

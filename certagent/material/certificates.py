@@ -39,7 +39,7 @@ MAX_RSA_EXPONENT = 2**31 - 1
 """Go's crypto/rsa refuses to use a key with a larger one (checkPublicKeySize)."""
 
 NAMED_CURVE = (
-    "`openssl ec -in ca-key.pem -param_enc named_curve -conv_form uncompressed -out new-key.pem`"
+    "`openssl ec -in old-key.pem -param_enc named_curve -conv_form uncompressed -out new-key.pem`"
 )
 """What writes an EC key as Go reads it."""
 

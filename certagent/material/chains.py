@@ -121,14 +121,14 @@ class Search:
             if self._checks > MAX_SIGNATURE_CHECKS:
                 self.exhausted = True
                 break
-            if not weak and not _signed(child, candidate):
+            if not weak and not signed(child, candidate):
                 impostors.append(candidate)
                 if not _names_another(child, candidate):
                     self.paths.append(Path(path, defects, anchored=False, impostors=(candidate,)))
                 continue
             extended = True
             own = rules.defects(candidate, Place(part, path, self.now))
-            found = (*defects, *_link_defects(child, candidate, child_part), *own)
+            found = (*defects, *link_defects(child, candidate, child_part), *own)
             if part == "roots":
                 self.paths.append(Path((*path, candidate), found, anchored=True))
             else:
@@ -146,7 +146,8 @@ class Search:
                 yield parent, part
 
 
-def _link_defects(child: Certificate, parent: Certificate, part: str) -> Iterator[Finding]:
+def link_defects(child: Certificate, parent: Certificate, part: str) -> Iterator[Finding]:
+    """Yield what speaks against a link although the parent signed the child."""
     weak = rules.signature_defect(child, part)
     if weak:
         yield weak
@@ -182,7 +183,15 @@ def _identity(certificate: Certificate) -> tuple[object, ...]:
     return certificate.subject_name, certificate.public_key_info, names
 
 
-def _signed(child: Certificate, parent: Certificate) -> bool:
+def issued(parent: Certificate, child: Certificate) -> bool:
+    """Tell whether the parent is an issuer of the child; a weak signature is taken as it stands."""
+    if parent.subject_name != child.issuer_name:
+        return False
+    return bool(rules.signature_defect(child, "")) or signed(child, parent)
+
+
+def signed(child: Certificate, parent: Certificate) -> bool:
+    """Tell whether the parent's key signed the child."""
     try:
         child.x509.verify_directly_issued_by(parent.x509)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):

@@ -31,12 +31,12 @@ ERRORS: Mapping[str, str] = MappingProxyType(
         "too-many-blocks": "A part has more than 100 blocks.",
         "key-in-public-part": "A private key lies in a part that everybody may read.",
         # The key
-        "key-encrypted": "The key is encrypted, and istiod has no passphrase.",
+        "key-encrypted": "The key is encrypted, and its reader has no passphrase.",
         "key-ec-parameters": "EC PARAMETERS come before the key.",
         "key-label": "The key's label is no key's, or does not fit its content.",
-        "key-unreadable": "The key is damaged, or of a kind that istiod cannot sign with.",
+        "key-unreadable": "The key is damaged, or of a kind that Go cannot sign with.",
         "key-form": "A key, also a certificate's, is written in a form that Go cannot read.",
-        "key-mismatch": "The key does not belong to the CA certificate.",
+        "key-mismatch": "The key does not belong to the certificate.",
         # Certificates
         "certificate-unreadable": "A certificate is damaged, or of a kind that Go cannot read.",
         "certificate-expired": "A certificate on the path has expired.",
@@ -44,14 +44,19 @@ ERRORS: Mapping[str, str] = MappingProxyType(
         "certificate-revoked": "A certificate on the path is revoked by its issuer's list.",
         "not-a-ca": "A certificate on the path is not a CA.",
         "key-usage-lacks-cert-sign": "A certificate on the path may not sign certificates.",
-        "extended-key-usage": "extendedKeyUsage does not list both serverAuth and clientAuth.",
+        "extended-key-usage": "extendedKeyUsage lacks serverAuth or clientAuth, and needs it.",
         "unhandled-critical-extension": "A critical extension that Go cannot read.",
-        "path-length": "pathlen is too small for the CA certificate itself.",
+        "path-length": "pathlen is too small for the CAs below it.",
         "leaf-path-length": "pathlen is too small for the certificates of workloads.",
         "name-constraints-violated": "A CA may not sign for a name of a CA below it.",
-        "policy-required": "requireExplicitPolicy, which no workload certificate satisfies.",
+        "policy-required": "requireExplicitPolicy, which nothing below satisfies.",
         "insecure-signature": "A signature with MD5, SHA-1 or an algorithm that Go lacks.",
-        "key-too-small": "An RSA key of less than 1024 bits.",
+        "key-too-small": "An RSA key of less than 1024 bits; 2048 where Envoy is to load it.",
+        # A certificate of kind tls
+        "key-unsupported": "Envoy does not load a key of this kind.",
+        "key-usage-lacks-digital-signature": "keyUsage does not let the key sign a handshake.",
+        "must-staple": "It asks for an OCSP staple, which Envoy does not have.",
+        "san-missing": "A server's certificate has no name that a client can ask for.",
         # How the parts work together
         "unknown-authority": "An issuer on the way to a root is missing.",
         "signature-mismatch": "An issuer of that name is there, and did not sign.",
@@ -61,6 +66,7 @@ ERRORS: Mapping[str, str] = MappingProxyType(
         "chain-lacks-certificate": "The chain does not hold the CA certificate.",
         "chain-order": "The chain does not begin with the CA certificate.",
         "root-not-a-ca": "A certificate among the roots is not a CA.",
+        "no-valid-root": "Roots are there, and none of them is valid now.",
         "root-not-pinned": "A root is not among those that trust.roots lists.",
         # Revocation lists
         "crl-unreadable": "A list is damaged.",
@@ -75,12 +81,19 @@ ERRORS: Mapping[str, str] = MappingProxyType(
 WARNINGS: Mapping[str, str] = MappingProxyType(
     {
         "extra-blocks": "Blocks after the first of a part that has one; they are left out.",
-        "expires-soon": "A certificate on the path lives less than two workload TTLs.",
+        "expires-soon": "A certificate lives less than two workload TTLs; of kind tls, than a"
+        " third of the lifetime of its leaf, 30 days at most.",
         "weak-key": "An RSA key under 2048 bits, or P-224.",
         "ed25519-key": "An Ed25519 key, which not every data plane takes.",
         "no-key-id": "The CA certificate has no subject key identifier.",
         "name-constraints-unusual": "Names of a default mesh are not permitted.",
         "chain-unused": "A certificate of the chain is on no path.",
+        "chain-repaired": "What is sent was not in order, or repeated, and was put right.",
+        "chain-incomplete": "A publicly trusted certificate comes without its issuer.",
+        "root-sent": "A root is sent, which no client needs.",
+        "leaf-is-ca": "A server's or client's certificate is a CA.",
+        "san-unusable": "A name that no client can ask for.",
+        "client-san-missing": "A client's certificate has no name to be known by.",
         "root-not-valid": "A root beside the path has expired, or is not valid yet.",
         "crl-missing-for-root": "A root beside the path has no list.",
     }

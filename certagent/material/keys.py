@@ -1,4 +1,4 @@
-"""The private key of a bundle: read as istiod reads it, kept as it was stored, never shown."""
+"""The private key of a bundle: read as Go reads it, kept as it was stored, never shown."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class PrivateKey:
         if isinstance(key, rsa.RSAPrivateKey) and not _consistent(key):
             raise Unparseable("its numbers do not fit together")
         if not _signs(key):
-            why = "istiod cannot sign with its kind (RSA, P-256, P-384 are usual)"
+            why = "Go cannot sign with its kind (RSA, P-256, P-384 are usual)"
             raise Unparseable(why, hint=_NEW_KEY)
         return cls(label, der, key)
 

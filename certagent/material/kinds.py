@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from certagent.material.bundle import KeyCertBundle
+from certagent.material.bundle import ISTIOD, KeyCertBundle
 from certagent.material.raw import CA_FILES, RawBundle
 from certagent.material.rotation import plan
 from certagent.material.verification import findings, verify
@@ -33,27 +33,39 @@ class PartNames:
         """Take the parts out of what a store returned; raises as `RawBundle.of` does."""
         return RawBundle.of(parts, self.names, self.optional)
 
+    def give(self, raw: RawBundle) -> dict[str, bytes]:
+        """Return canonical parts under their names, without those that are empty.
+
+        A chain that has no name of its own follows the certificate.
+        """
+        if "chain" not in self.names:
+            raw = replace(raw, certificate=raw.certificate + raw.chain)
+        parts = {name: getattr(raw, part) for part, name in self.names.items()}
+        return {name: data for name, data in parts.items() if data}
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of bundle: everything that differs between istiod's CA and a gateway's certificate.
 
-    `files` and `fields` name each part as it is published, and as a store calls it by default;
-    `optional` are the parts that may be missing. `is_ca`: it signs for others, so that a change of
-    its roots is staged and guarded. `encode` is the inverse of `decode`, in canonical PEM. The
-    functions raise what `KeyCertBundle.decode`, `verification.verify` and `rotation.plan` raise.
+    `reader` is who opens its files; `files` and `fields` name each part as it is published, and as
+    a store calls it by default; `optional` are the parts that may be missing. `is_ca`: it signs for
+    others, so that a change of its roots is staged and guarded. `usage` says what it is shown as,
+    where it is not. The functions raise what `KeyCertBundle.decode`, `verification.verify` and
+    `rotation.plan` raise.
     """
 
     name: str
+    reader: str
     files: Mapping[str, str]
     fields: Mapping[str, str]
     optional: frozenset[str]
     is_ca: bool
     decode: Callable[[RawBundle], KeyCertBundle]
-    encode: Callable[[KeyCertBundle], RawBundle]
     verify: Callable[[KeyCertBundle, datetime], VerifiedBundle]
     findings: Callable[[KeyCertBundle, datetime], tuple[Finding, ...]]
     plan: Callable[[Sequence[HistoricRevision[Certificate]], datetime, Policy], Plan[Certificate]]
+    usage: str = ""
 
     @property
     def roots_file(self) -> str:
@@ -69,17 +81,16 @@ class Kind:
 
     def files_of(self, bundle: KeyCertBundle) -> dict[str, bytes]:
         """Return a bundle under the names of its files; a part that is empty has no file."""
-        raw = self.encode(bundle)
-        parts = {name: getattr(raw, part) for part, name in self.files.items()}
-        return {name: data for name, data in parts.items() if data}
+        return PartNames(self.files, self.optional).give(bundle.canonical())
 
     def bundle_of(self, files: Mapping[str, bytes]) -> KeyCertBundle:
         """Read a published set; raises `MaterialRefused`."""
-        return self.decode(RawBundle.of(files, self.files, self.optional))
+        return self.decode(PartNames(self.files, self.optional).take(files))
 
 
 CA = Kind(
     name="ca",
+    reader=ISTIOD.name,
     files=CA_FILES,
     fields=MappingProxyType(
         {
@@ -93,7 +104,6 @@ CA = Kind(
     optional=frozenset({"crls"}),
     is_ca=True,
     decode=KeyCertBundle.decode,
-    encode=KeyCertBundle.canonical,
     verify=verify,
     findings=findings,
     plan=plan,

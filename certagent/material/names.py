@@ -17,6 +17,7 @@ _ESCAPED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 _USER = re.compile(r"(?:[A-Za-z0-9._:~!$&'()*+,;=@-]|%[0-9A-Fa-f]{2})*")
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=<>\"-]*(?::[0-9]*)?")
 _VISIBLE = re.compile(r"[!-~]+")
+_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
 _LITERAL = re.compile(r"\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]+)\](?::[0-9]*)?")
 
 KINDS = (x509.DNSName, x509.UniformResourceIdentifier, x509.RFC822Name, x509.IPAddress)
@@ -62,6 +63,22 @@ def readable_constraint(name: x509.GeneralName) -> bool:
         return False
     labels = domain.removeprefix(".").split(".")
     return not domain or all(label and _VISIBLE.fullmatch(label) for label in labels)
+
+
+def matchable(name: x509.GeneralName) -> bool:
+    """Tell whether a client can have asked for a server of this name.
+
+    Hosts as crypto/x509.validHostname reads them. A wildcard stands for the first label, as a
+    whole, and has two labels after it at least (X509_check_host; Go would do with one).
+    """
+    if not isinstance(name, x509.DNSName):
+        return isinstance(name, x509.IPAddress | x509.UniformResourceIdentifier)
+    first, *rest = name.value.split(".")
+    if first != "*":
+        rest = [first, *rest]
+    elif len(rest) < 2:  # noqa: PLR2004 - as the docstring says
+        return False
+    return all(_LABEL.fullmatch(label) for label in rest)
 
 
 def _is_url(uri: str) -> bool:

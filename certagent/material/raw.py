@@ -26,6 +26,12 @@ CA_FILES: Mapping[str, str] = MappingProxyType(
 )
 """The file that istiod reads each part from (security/pkg/pki/ca/ca.go); `crls` is optional."""
 
+TLS_FILES: Mapping[str, str] = MappingProxyType(
+    {"private_key": "tls.key", "certificate": "tls.crt", "roots": "ca.crt"}
+)
+"""The files of a gateway's certificate, as a kubernetes.io/tls Secret calls them; the chain follows
+the certificate, and `roots` are optional."""
+
 
 @dataclass(frozen=True, slots=True)
 class RawBundle:

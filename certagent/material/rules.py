@@ -17,7 +17,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, SignatureAl
 from certagent.material import names
 from certagent.material.der import INTEGER, context, inside
 from certagent.material.finding import Finding, Severity
-from certagent.material.raw import CA_FILES
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -99,14 +98,14 @@ def about(
 def defects(certificate: Certificate, place: Place) -> tuple[Finding, ...]:
     """Return why the certificate cannot stand at its place; empty when it can."""
     rules = (
-        _validity,
-        _authority,
-        _critical,
+        validity,
+        authority,
+        critical_extensions,
         _path_length,
         _purposes,
-        _constraints,
+        name_constraints,
         _policies,
-        _size,
+        size,
     )
     found = (rule(certificate, place) for rule in rules)
     return tuple(finding for finding in found if finding)
@@ -163,7 +162,7 @@ def alternative_names(certificate: Certificate) -> tuple[x509.GeneralName, ...]:
     return tuple(certificate.extension(x509.SubjectAlternativeName) or ())
 
 
-def _validity(certificate: Certificate, place: Place) -> Finding | None:
+def validity(certificate: Certificate, place: Place) -> Finding | None:
     """Check the dates to the second, without tolerance (Certificate.isValid)."""
     if place.now < certificate.not_before:
         message = f"{certificate.subject!r} is not valid before {certificate.not_before:%FT%TZ}."
@@ -176,11 +175,11 @@ def _validity(certificate: Certificate, place: Place) -> Finding | None:
     return None
 
 
-def _authority(certificate: Certificate, place: Place) -> Finding | None:
+def authority(certificate: Certificate, place: Place) -> Finding | None:
     """Check that it may sign certificates: CheckSignatureFrom, and isValid of an intermediate."""
     if not is_ca(certificate):
         message = f"{certificate.subject!r} is not a CA: basicConstraints lacks CA:true."
-        hint = f"Put a CA certificate into {CA_FILES[place.part]}, not one of a server."
+        hint = "Only a CA may stand here, not the certificate of a server."
         return about(certificate, "not-a-ca", place.part, message, hint)
     if not may(certificate, "key_cert_sign"):
         message = f"{certificate.subject!r} may not sign certificates: keyUsage lacks keyCertSign."
@@ -189,7 +188,7 @@ def _authority(certificate: Certificate, place: Place) -> Finding | None:
     return None
 
 
-def _critical(certificate: Certificate, place: Place) -> Finding | None:
+def critical_extensions(certificate: Certificate, place: Place) -> Finding | None:
     """Check for UnhandledCriticalExtensions (crypto/x509.processExtensions)."""
     for extension in certificate.x509.extensions:
         if extension.critical and not _handled(extension):
@@ -251,7 +250,7 @@ def _purposes(certificate: Certificate, place: Place) -> Finding | None:
     return about(certificate, "extended-key-usage", place.part, message, hint)
 
 
-def _constraints(certificate: Certificate, place: Place) -> Finding | None:
+def name_constraints(certificate: Certificate, place: Place) -> Finding | None:
     """Check the names of all CAs below against its name constraints."""
     constraints = certificate.extension(x509.NameConstraints)
     for other in place.below if constraints else ():
@@ -275,7 +274,8 @@ def _policies(certificate: Certificate, place: Place) -> Finding | None:
     return about(certificate, "policy-required", place.part, message, hint)
 
 
-def _size(certificate: Certificate, place: Place) -> Finding | None:
+def size(certificate: Certificate, place: Place) -> Finding | None:
+    """Check that Go verifies with the key (crypto/rsa checkKeySize)."""
     key = certificate.x509.public_key()
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size >= MIN_RSA_BITS:
         return None

@@ -26,17 +26,18 @@ if TYPE_CHECKING:
     from certagent.material.bundle import KeyCertBundle
     from certagent.material.certificates import Certificate
 
-_VERIFIED = object()
+_PROOF = object()
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedBundle:
-    """A bundle that works; only `verify` makes one.
+    """A bundle that works; only a verification makes one, by `proven`.
 
-    `path` leads from the CA certificate to a root, the longest-lived where there are several.
-    `anchors` are the roots each of which alone verifies a workload certificate of this CA.
-    `not_before` and `not_after` (aware, UTC) are those of the whole path. The verdict holds for the
-    moment it was made for.
+    Of a CA, `path` leads from its certificate to a root, the longest-lived where there are several,
+    and `anchors` are the roots each of which alone verifies a workload certificate of this CA. Of a
+    gateway, `path` is what it sends, and nothing is anchored: whom its roots verify is another
+    party. `not_before` and `not_after` (aware, UTC) are those of the whole path. The verdict holds
+    for the moment it was made for.
     """
 
     bundle: KeyCertBundle
@@ -49,8 +50,21 @@ class VerifiedBundle:
 
     def __post_init__(self) -> None:
         """Refuse to be made by anybody else."""
-        if self.proof is not _VERIFIED:
-            raise TypeError("only verify() makes a VerifiedBundle")
+        if self.proof is not _PROOF:
+            raise TypeError("only a verification makes a VerifiedBundle")
+
+
+def proven(
+    bundle: KeyCertBundle,
+    found: tuple[Finding, ...],
+    path: tuple[Certificate, ...],
+    anchors: tuple[Certificate, ...],
+    lifetime: tuple[datetime, datetime],
+) -> VerifiedBundle:
+    """Return the bundle as one that works; raises `MaterialRefused` where `found` has an error."""
+    if any(finding.severity is Severity.ERROR for finding in found):
+        raise refusal(found)
+    return VerifiedBundle(bundle, path, anchors, *lifetime, found, _PROOF)
 
 
 def verify(bundle: KeyCertBundle, now: datetime) -> VerifiedBundle:
@@ -59,20 +73,11 @@ def verify(bundle: KeyCertBundle, now: datetime) -> VerifiedBundle:
     Raises `MaterialRefused` with all findings, errors first.
     """
     search = Search.of(bundle, now)
-    found = _findings(search)
-    if any(finding.severity is Severity.ERROR for finding in found):
-        raise refusal(found)
-    best = search.good[0]
+    best = search.good[0] if search.good else search.nearest
     ends = {path.certificates[-1] for path in search.good}
-    return VerifiedBundle(
-        bundle=bundle,
-        path=best.certificates,
-        anchors=tuple(root for root in bundle.roots if root in ends),
-        not_before=best.not_before,
-        not_after=best.not_after,
-        warnings=found,
-        proof=_VERIFIED,
-    )
+    anchors = tuple(root for root in bundle.roots if root in ends)
+    lifetime = best.not_before, best.not_after
+    return proven(bundle, _findings(search), best.certificates, anchors, lifetime)
 
 
 def findings(bundle: KeyCertBundle, now: datetime) -> tuple[Finding, ...]:

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 from certagent.errors import AccessDenied, SecretNotFound, SourceUnavailable
 from certagent.layouts import DATA, present, target
 from certagent.material.bundle import tls_layout
-from certagent.material.raw import CA_FILES, MAX_PART_BYTES, RawBundle
+from certagent.material.kinds import CA, Kind
+from certagent.material.raw import MAX_PART_BYTES, TLS_FILES, RawBundle
 from certagent.sources import Revision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_TLS_FILES = {"private_key": "tls.key", "certificate": "tls.crt", "roots": "ca.crt"}
-_MANDATORY = tuple(name for part, name in CA_FILES.items() if part != "crls")
 _OPEN = os.O_RDONLY | os.O_CLOEXEC
 _SWAPS = 5  # a publisher that swaps faster than a few small files are read is not waited for
 
@@ -29,12 +28,13 @@ _SWAPS = 5  # a publisher that swaps faster than a few small files are read is n
 class DirectorySource:
     """The set that lies in a directory, as its only revision: a directory has no history.
 
-    The files are those that istiod would read there, under either of its sets of names; what is
-    published in the gateways' layout is read like what is mounted.
+    The files are those of its kind; of a CA, those that istiod would read there, under either of
+    its sets of names. What is published in the gateways' layout is read like what is mounted.
     """
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, kind: Kind = CA) -> None:
         self._directory = Path(directory)
+        self._kind = kind
 
     @property
     def name(self) -> str:
@@ -47,23 +47,23 @@ class DirectorySource:
         Raises `SecretNotFound` where none of the files is there, `AccessDenied`,
         `SourceUnavailable`.
         """
-        parts = _read(self._directory)
-        yield Revision(_version(parts), None, partial(_bundle, parts))
+        parts = _read(self._directory, self._kind)
+        yield Revision(_version(parts), None, partial(_bundle, parts, self._kind))
 
 
-def read_directory_parts(directory: str | Path) -> RawBundle:
-    """Return the bytes that istiod would read from a directory: one set, also during a swap.
+def read_directory_parts(directory: str | Path, kind: Kind = CA) -> RawBundle:
+    """Return the bytes that a reader would find in a directory: one set, also during a swap.
 
     Raises `MaterialRefused` where a part is missing, empty or too large, `SecretNotFound` where
     all are missing, `AccessDenied`, and `SourceUnavailable` for an I/O error.
     """
-    return _bundle(_read(Path(directory)))
+    return _bundle(_read(Path(directory), kind), kind)
 
 
-def _bundle(parts: Mapping[str, bytes]) -> RawBundle:
-    if parts.keys().isdisjoint(_TLS_FILES.values()):
-        return RawBundle.of(parts, CA_FILES)
-    found = RawBundle.of(parts, _TLS_FILES | {"chain": "tls.crt"})
+def _bundle(parts: Mapping[str, bytes], kind: Kind) -> RawBundle:
+    if not kind.is_ca or parts.keys().isdisjoint(TLS_FILES.values()):
+        return RawBundle.of(parts, kind.files, kind.optional)
+    found = RawBundle.of(parts, {**TLS_FILES, "chain": "tls.crt"})
     return tls_layout(found.certificate, found.private_key, found.roots)
 
 
@@ -75,16 +75,17 @@ def _version(parts: Mapping[str, bytes]) -> str:
     return f"sha256:{digest.hexdigest()[:12]}"
 
 
-def _read(directory: Path) -> dict[str, bytes]:
+def _read(directory: Path, kind: Kind) -> dict[str, bytes]:
     with _explained(directory):
         top = os.open(directory, _OPEN | os.O_DIRECTORY)
         try:
-            parts = _read_settled(top)
+            parts = _read_settled(top, kind)
         finally:
             os.close(top)
-    if not parts.keys() - {CA_FILES["crls"]}:
+    mandatory = [name for part, name in kind.files.items() if part not in kind.optional]
+    if parts.keys() <= {kind.files[part] for part in kind.optional}:
         raise SecretNotFound(
-            f"{directory} holds none of {', '.join(_MANDATORY)}.",
+            f"{directory} holds none of {', '.join(mandatory)}.",
             hint="Is the volume mounted here, and does its Secret have these keys?",
         )
     return parts
@@ -111,20 +112,20 @@ def _explained(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def _read_settled(top: int) -> dict[str, bytes]:
+def _read_settled(top: int, kind: Kind) -> dict[str, bytes]:
     """Read one whole set, in either layout or in none: again where it was swapped meanwhile."""
     parts: dict[str, bytes] = {}
     for _ in range(_SWAPS):
         found = present(top)
         if found is None:
-            return _read_files(top, top)
+            return _read_files(top, top, kind)
         try:
             data = os.open(found.version, _OPEN | os.O_DIRECTORY, dir_fd=top)
         except FileNotFoundError:
             continue
         try:
             # A gateway's files have no names at the top.
-            parts = _read_files(top if found.link == DATA else data, data)
+            parts = _read_files(top if found.link == DATA else data, data, kind)
         finally:
             os.close(data)
         if present(top) == found:
@@ -132,15 +133,16 @@ def _read_settled(top: int) -> dict[str, bytes]:
     return parts
 
 
-def _read_files(top: int, data: int) -> dict[str, bytes]:
+def _read_files(top: int, data: int, kind: Kind) -> dict[str, bytes]:
     # istiod decides by this one file, at its start and at every reload.
-    names = _TLS_FILES.values() if _exists("tls.crt", top, data) else CA_FILES.values()
-    found = {name: _read_file(name, top, data) for name in names}
-    # istiod takes an empty CRL file for none.
+    names = TLS_FILES if kind.is_ca and _exists("tls.crt", top, data) else kind.files
+    found = {name: _read_file(name, top, data) for name in names.values()}
+    # istiod takes an empty CRL file for none, and cert-manager writes an empty ca.crt for none.
+    optional = {kind.files[part] for part in kind.optional}
     return {
         name: content
         for name, content in found.items()
-        if content is not None and (content or name != CA_FILES["crls"])
+        if content is not None and (content or name not in optional)
     }
 
 

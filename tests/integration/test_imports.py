@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from tests.support.material import fields, files, make_root
+from tests.support.gateways import Gateways
+from tests.support.material import fields, files, make_leaf, make_root
 from tests.support.process import environment
 
 PROBE = """
@@ -28,6 +29,7 @@ OPERATORS_ONLY = {
     "certagent.cli.check",
     "certagent.cli.demo",
 }
+GATEWAYS_ONLY = {"certagent.material.serving", "certagent.material.endentity"}
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def test_init_from_vault_loads_nothing_of_azure_nor_what_operators_use(loaded, o
     )
 
     assert "hvac" in modules
-    assert not modules & (AZURE | OPERATORS_ONLY)
+    assert not modules & (AZURE | OPERATORS_ONLY | GATEWAYS_ONLY)
     assert "yaml" not in modules, "the environment needs no YAML"
 
 
@@ -79,6 +81,17 @@ def test_init_from_a_directory_loads_no_client(loaded, certs, tmp_path):
     modules = loaded("init", CERTAGENT_SOURCE=f"file:{certs}", ROOT_CA_DIR=tmp_path / "ca")
 
     assert not modules & (AZURE | OPERATORS_ONLY | {"hvac", "requests", "urllib3", "yaml"})
+
+
+def test_init_of_a_gateway_loads_nothing_of_azure_nor_what_operators_use(loaded, openbao, tmp_path):
+    gateways = Gateways(openbao, openbao.kv(2), tmp_path)
+    gateways.bundle("ingress")
+    gateways.put("ingress", make_leaf().raw())
+
+    modules = loaded("init", "--config", gateways.file, **gateways.environ)
+
+    assert modules >= GATEWAYS_ONLY
+    assert not modules & (AZURE | OPERATORS_ONLY)
 
 
 def test_check_loads_no_client(loaded, certs):

@@ -6,6 +6,8 @@
     root.intermediate("cluster1").raw()     # a new intermediate under the same root
     ca.raw(roots=(root, make_root()))       # two roots
     ca.workload_leaf()                      # what istiod would sign with it
+    make_leaf()                             # a gateway's certificate, under an intermediate
+    make_leaf(ca, roots=(ca.root,)).raw()   # RawBundle of kind tls, for mutual TLS
 
 `a_set()` is one good set from scratch; `files()` and `fields()` are a set under the names of
 istiod's files and of a Vault secret. Every knob of `make_root` and `intermediate` is one of
@@ -23,7 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from certagent.material.raw import CA_FILES, RawBundle
+from certagent.material.raw import CA_FILES, TLS_FILES, RawBundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -201,6 +203,40 @@ def make_root(**knobs: Any) -> CA:
     return CA(sign(profile, key.public_key(), None, key=key), key)
 
 
+@dataclass(frozen=True)
+class ServingLeaf(Leaf):
+    """A certificate of kind tls, and what is stored with it."""
+
+    issuer: CA
+    roots: Sequence[Leaf] = ()
+
+    @property
+    def sent(self) -> tuple[Leaf, ...]:
+        """The certificate, and the intermediates above it."""
+        return (self, *self.issuer.path[:-1])
+
+    def raw(self, *sent: Leaf, **parts: bytes) -> RawBundle:
+        """The set, with `sent` in the certificate's part; `parts` replaces whole parts by bytes."""
+        raw = RawBundle(self.key_pem, pem(*(sent or self.sent)), roots=pem(*self.roots))
+        return replace(raw, **parts)
+
+
+def make_leaf(issuer: CA | None = None, *, roots: Sequence[Leaf] = (), **knobs: Any) -> ServingLeaf:
+    """A gateway's certificate, by an intermediate of its own; `knobs` are those of `Profile`."""
+    issuer = issuer or make_root().intermediate("gateways", dns=())
+    defaults = {
+        "subject": "CN=ingress.example.com",
+        "not_after": NOT_AFTER,
+        "ca": False,
+        "key_usage": ("digital_signature",),
+        "eku": (SERVER,),
+        "dns": ("ingress.example.com", "localhost"),
+    }
+    profile = Profile(**{**defaults, **knobs})
+    key = profile.key or new_key()
+    return ServingLeaf(sign(profile, key.public_key(), issuer), key, issuer, roots)
+
+
 def make_ca(cluster: str = "cluster1", **knobs: Any) -> CA:
     """An intermediate under a root of its own; `knobs` are the intermediate's."""
     return make_root().intermediate(cluster, **knobs)
@@ -219,6 +255,17 @@ def files(raw: RawBundle) -> dict[str, bytes]:
 def fields(raw: RawBundle) -> dict[str, str]:
     """The set as the fields of a Vault secret."""
     return {name: value.decode() for name, value in _named(raw, VAULT_FIELDS).items()}
+
+
+def tls_files(raw: RawBundle) -> dict[str, bytes]:
+    """The set of kind tls under the names of a kubernetes.io/tls Secret."""
+    return _named(raw, TLS_FILES)
+
+
+def tls_fields(raw: RawBundle) -> dict[str, str]:
+    """The set of kind tls as the fields of a Vault secret."""
+    names = {"private_key": "tls_key", "certificate": "tls_cert", "roots": "ca_cert"}
+    return {name: value.decode() for name, value in _named(raw, names).items()}
 
 
 def _named(raw: RawBundle, names: Any) -> dict[str, bytes]:

@@ -78,13 +78,17 @@ class VaultKVStore(VaultKVSource):
         return Stored(int(found["metadata"]["version"]), found.get("data") or {})
 
     def fields(self, raw: RawBundle, before: Stored) -> dict[str, object]:
-        """Return the secret with a set's parts in it; fields that are not ours stay."""
+        """Return the secret with a set's parts in it; fields that are not ours stay.
+
+        Raises `MaterialRefused` where a field is asked for that the set has nothing for.
+        """
         names = self._parts.names
         others = {
             name: value for name, value in before.fields.items() if name not in names.values()
         }
-        parts = {name: getattr(raw, part).decode("ascii") for part, name in names.items()}
-        return others | {name: text for name, text in parts.items() if text}
+        ours = {name: pem.decode("ascii") for name, pem in self._parts.give(raw).items()}
+        self._parts.take(ours)
+        return others | ours
 
     def write(self, fields: Mapping[str, object], before: Stored) -> str:
         """Store these fields, and return the version: with KV v2 as the one after `before`.

@@ -46,6 +46,24 @@ log: {format: json, level: info}
 """
 
 
+MIXED = """
+bundles:
+- name: mesh
+  kind: ca
+  source: {files: {directory: /a}}
+  output: {directory: /mesh}
+- name: ingress
+  kind: tls
+  source: {files: {directory: /b}}
+  output: {directory: /in}
+- name: egress
+  kind: tls
+  usage: client
+  source: {files: {directory: /c}}
+  output: {directory: /out, layout: istiod}
+"""
+
+
 @pytest.fixture
 def write(tmp_path):
     def write_(text: str | bytes) -> str:
@@ -307,6 +325,62 @@ class TestFaults:
     @pytest.mark.parametrize("duration", ["0s", "9" * 400 + "d", "400d"])
     def test_durations_are_bounded(self, duration):
         assert faults(None, {**ENVIRONMENT, "CERTAGENT_INTERVAL": duration})
+
+
+class TestKinds:
+    def test_a_ca_is_for_istiod_and_a_certificate_for_a_gateway(self, write):
+        config = load(write(MIXED), {})
+
+        ca, ingress, egress = config.bundles
+        assert [each.layout for each in config.bundles] == ["istiod", "gateway", "istiod"]
+        assert (ca.kind, ingress.kind, egress.usage) == ("ca", "tls", "client")
+
+    def test_the_variables_of_the_ca_mean_the_one_bundle_that_is_one(self, write):
+        bundles = MIXED.split("bundles:\n")[1].split("- ")[1:]
+        last = "bundles:\n- " + "- ".join([*bundles[1:], bundles[0]])
+        environ = {"ROOT_CA_DIR": "/run/ca", "CERTAGENT_SOURCE": "file:/ca"}
+
+        config = load(write(last), environ)
+
+        assert [each.output.directory for each in config.bundles] == ["/in", "/out", "/run/ca"]
+        assert config.bundles[2].source.files.directory == "/ca"
+
+    def test_a_fault_of_such_a_variable_is_told_as_its_own(self, write):
+        bundles = MIXED.split("bundles:\n")[1].split("- ")[1:]
+        last = "bundles:\n- " + "- ".join([*bundles[1:], bundles[0]])
+
+        (fault,) = faults(write(last), {"ROOT_CA_DIR": "/a\0b"})
+
+        assert fault.startswith("ROOT_CA_DIR (bundles[2].output.directory): expected some text")
+
+    def test_a_variable_of_the_ca_is_refused_where_no_bundle_is_one(self, write):
+        (fault,) = faults(write(MIXED.replace("kind: ca", "kind: tls")), {"ROOT_CA_DIR": "/run/ca"})
+
+        assert fault.startswith("ROOT_CA_DIR: it means a CA, and no bundle is one")
+
+    def test_what_does_not_go_with_a_kind_is_told_in_one_go(self, write):
+        path = write("""
+vault: {address: https://vault.example.com, auth: {method: kubernetes, role: a}}
+rotation: {istiod: restart}
+bundles:
+- name: ca
+  usage: server
+  source: {files: {directory: /a}}
+  output: {directory: /ca}
+- name: egress
+  kind: tls
+  usage: client
+  source: {vaultKV: {mount: a, path: b, fields: {crls: ca_crl}}}
+  output: {directory: /out}
+  confirm: {address: "127.0.0.1:8443"}
+""")
+
+        assert faults(path, {}) == (
+            "bundles[0].usage: only a bundle of kind tls has one",
+            "bundles[0].hooks: rotation.istiod: restart needs a hook with `on: roots`",
+            "bundles[1].source.vaultKV.fields.crls: a bundle of kind tls has no revocation lists",
+            "bundles[1].confirm: nobody serves a client's certificate, so nobody can be asked",
+        )
 
 
 class TestUnits:

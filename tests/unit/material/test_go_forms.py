@@ -396,7 +396,7 @@ GENPKEY = {
 
 def self_signed(key: bytes, directory) -> RawBundle:
     """A set of one certificate, as `openssl req -x509` makes it: its own root."""
-    file = directory / "ca-key.pem"
+    file = directory / "old-key.pem"
     file.write_bytes(key)
     certificate = openssl("req", "-x509", "-new", "-key", str(file), "-subj", "/O=Istio/CN=Root")
     return RawBundle(key, certificate, certificate, certificate)
@@ -428,7 +428,7 @@ def test_the_hint_for_explicit_parameters_makes_a_key_that_is_accepted(tmp_path)
         (part, "key-form") for part in ("private_key", "certificate", "chain", "roots")
     }
     command = found[0].hint.split("`")[1].split()
-    where = {"ca-key.pem": tmp_path / "ca-key.pem", "new-key.pem": tmp_path / "new-key.pem"}
+    where = {"old-key.pem": tmp_path / "old-key.pem", "new-key.pem": tmp_path / "new-key.pem"}
     openssl(*(str(where.get(word, word)) for word in command[1:]))
     named = where["new-key.pem"].read_bytes()
     assert errors(self_signed(named, tmp_path), datetime.now(UTC)) == []

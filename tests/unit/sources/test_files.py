@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from certagent.errors import AccessDenied, MaterialRefused, SecretNotFound, SourceUnavailable
-from certagent.material.raw import MAX_PART_BYTES
+from certagent.material.raw import MAX_PART_BYTES, RawBundle
+from certagent.material.serving import tls
 from certagent.sinks import Publication
 from certagent.sinks.directory import AtomicDirectory
 from certagent.sinks.layouts import GATEWAY
@@ -391,3 +392,58 @@ def test_a_gateways_set_that_lost_its_version_is_not_there(directory):
     (directory / "current").symlink_to("v1")
     with pytest.raises(SecretNotFound):
         read_directory_parts(directory)
+
+
+class TestGateways:
+    """A directory of kind tls: the names of a kubernetes.io/tls Secret, ca.crt optional."""
+
+    def test_the_parts_are_those_of_the_files(self, tmp_path):
+        _write(tmp_path, TLS)
+
+        assert read_directory_parts(tmp_path, tls()) == RawBundle(
+            b"key\n", b"cert\n", b"", b"root\n"
+        )
+
+    @pytest.mark.parametrize("root", [{}, {"ca.crt": b""}])
+    def test_without_a_ca_there_are_no_roots(self, tmp_path, root):
+        _write(tmp_path, {"tls.key": b"key\n", "tls.crt": b"cert\n", **root})
+
+        assert read_directory_parts(tmp_path, tls()).roots == b""
+
+    def test_a_mounted_secret_is_read(self, tmp_path):
+        _mount(tmp_path, "..1", TLS)
+
+        assert read_directory_parts(tmp_path, tls()).certificate == b"cert\n"
+
+    def test_what_is_published_for_a_gateway_is_read(self, tmp_path):
+        sink = AtomicDirectory(tmp_path, layout=GATEWAY)
+        sink.publish(Publication(TLS, frozenset({"tls.key"}), {}))
+        sink.close()
+
+        assert read_directory_parts(tmp_path, tls()).private_key == b"key\n"
+
+    def test_a_part_that_is_missing_is_refused(self, tmp_path):
+        _write(tmp_path, {"tls.crt": b"cert\n"})
+
+        with pytest.raises(MaterialRefused) as refused:
+            read_directory_parts(tmp_path, tls())
+
+        assert _codes(refused) == [("part-missing", "private_key")]
+
+    @pytest.mark.parametrize("other", [{}, ISTIO, {"ca.crt": b"root\n"}])
+    def test_a_directory_without_such_a_set_holds_none(self, tmp_path, other):
+        _write(tmp_path, other)
+
+        with pytest.raises(SecretNotFound, match=r"holds none of tls\.key, tls\.crt"):
+            read_directory_parts(tmp_path, tls())
+
+    def test_a_source_tells_another_content_by_another_version(self, tmp_path):
+        source = DirectorySource(tmp_path, tls())
+        versions = []
+        for cert in (b"one\n", b"two\n"):
+            _write(tmp_path, TLS | {"tls.crt": cert})
+            (revision,) = source.revisions()
+            assert revision.load().certificate == cert
+            versions.append(revision.version)
+
+        assert versions[0] != versions[1]
