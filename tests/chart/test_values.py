@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import helm_python
 import pytest
@@ -22,6 +23,7 @@ from tests.support.chart import (
     schema_text,
     with_table,
 )
+from tests.support.istio_charts import faults, validate
 
 HOOK = {"kind": "signal", "name": "tell", "process": "pilot-discovery"}
 
@@ -177,14 +179,62 @@ def test_values_of_an_including_chart_are_held_to_the_same_schema(including):
 # What the README says
 
 
-def test_every_template_that_the_readme_names_exists():
+def blocks(tmp_path):
+    """The README's example as a chart, with certagent's in it."""
+    for name, text in re.findall(r"```yaml\n# (\S+)\n(.*?)```", README.read_text(), re.DOTALL):
+        path = tmp_path / "ingress" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    shutil.copytree(CHART, tmp_path / "ingress" / "charts" / "certagent")
+    return helm_python.Chart.load(tmp_path / "ingress")
+
+
+def test_the_example_is_a_chart_whose_pods_would_work(tmp_path):
+    texts = blocks(tmp_path).render({}, name="ingress", namespace="ingress")
+    deployment = yaml.safe_load(texts["ingress/templates/deployment.yaml"])
+
+    assert faults(deployment) == []
+    validate(deployment)
+
+
+def test_the_example_is_a_configuration_that_the_agent_takes(tmp_path):
+    texts = blocks(tmp_path).render({}, name="ingress", namespace="ingress")
+    (text,) = [
+        text for path, text in texts.items() if path.endswith("certagent/templates/configmap.yaml")
+    ]
+    path = tmp_path / "certagent.yaml"
+    path.write_text(yaml.safe_load(text)["data"]["certagent.yaml"])
+
+    (bundle,) = load(str(path), {}).bundles
+
+    assert bundle.kind == "tls"
+    assert f"{bundle.output.directory}/current/tls.crt" in README.read_text()
+
+
+def test_every_template_is_told():
     text = "".join(path.read_text() for path in (CHART / "templates").glob("*.tpl"))
     defined = set(re.findall(r'define "(certagent\.\w+)"', text))
-    named = set(re.findall(r"`?(certagent\.[a-z]\w+)`?", README.read_text())) - {"certagent.yaml"}
+    told = set(re.findall(r"^\| `(certagent\.\w+)` \|", README.read_text(), re.MULTILINE))
 
     wanted = {"nativeSidecar", "initContainer", "sidecar", "readerMounts", "volumes"}
-    assert {f"certagent.{each}" for each in wanted} <= named
-    assert {each for each in named if each.split(".")[1] not in chart().values} <= defined
+    assert told == {f"certagent.{each}" for each in wanted} <= defined
+
+
+def test_every_alert_is_told_with_its_severity():
+    rows = re.findall(
+        r"^\| (`Certagent.*?) \| .* \| ([\w, ]+) \|$", README.read_text(), re.MULTILINE
+    )
+    told = {
+        (name, severity)
+        for names, severities in rows
+        for name, severity in zip(
+            re.findall(r"`(\w+)`", names), severities.split(", "), strict=True
+        )
+    }
+    made = rendered({"prometheusRule": {"enabled": True}})["PrometheusRule/certagent"]
+    (group,) = made["spec"]["groups"]
+
+    assert told == {(rule["alert"], rule["labels"]["severity"]) for rule in group["rules"]}
 
 
 def test_links_lead_somewhere():
