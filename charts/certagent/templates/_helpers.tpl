@@ -30,6 +30,7 @@ Takes the including chart's root.
 {{- $values := .Values.certagent | required "There is no .Values.certagent: have the chart certagent as a dependency of that name, or give all its values there." -}}
 {{- include "certagent.checkNames" $values -}}
 {{- include "certagent.checkPaths" $values -}}
+{{- include "certagent.checkTokens" $values -}}
 {{- include "certagent.checkServer" $values -}}
 {{- toJson $values -}}
 {{- end }}
@@ -49,7 +50,7 @@ Takes the including chart's root.
 {{- end -}}
 {{- end }}
 
-{{/* What the agent writes and reads lies on a volume: the root of its file system is read-only. */}}
+{{/* What is published lies on a volume: the root of the agent's file system is read-only. */}}
 {{- define "certagent.checkPaths" -}}
 {{- $values := . -}}
 {{- $mounts := list -}}
@@ -65,10 +66,23 @@ Takes the including chart's root.
 {{- fail (printf "certagent.config.bundles[%d].output.directory: %s lies on none of certagent.outputs" $index $bundle.output.directory) -}}
 {{- end -}}
 {{- end -}}
-{{- $token := dig "vault" "auth" "tokenFile" "" $values.config -}}
-{{- $readable := concat ($values.tokens | default list) ($values.extraVolumeMounts | default list) (list (dict "mountPath" "/var/run/secrets/kubernetes.io/serviceaccount")) -}}
-{{- if and $token (not (include "certagent.liesOn" (dict "path" $token "mounts" $readable))) -}}
-{{- fail (printf "certagent.config.vault.auth.tokenFile: %s lies on none of certagent.tokens and certagent.extraVolumeMounts" $token) -}}
+{{- end }}
+
+{{/* The token of each login that a bundle needs is mounted. */}}
+{{- define "certagent.checkTokens" -}}
+{{- $config := .config -}}
+{{- $mounts := concat (.tokens | default list) (.extraVolumeMounts | default list) (list (dict "mountPath" "/var/run/secrets/kubernetes.io/serviceaccount")) -}}
+{{- $needed := dict -}}
+{{- range $config.bundles -}}
+{{- if or (hasKey .source "vaultKV") (hasKey .source "vaultPKI") }}{{ $_ := set $needed "vault.auth" (dig "vault" "auth" dict $config) }}{{ end -}}
+{{- if hasKey .source "azureKeyVault" }}{{ $_ := set $needed "azure.credential" (dig "azure" "credential" dict $config) }}{{ end -}}
+{{- end -}}
+{{- range $key, $login := $needed -}}
+{{- /* A credential of Azure's may be its name alone. */ -}}
+{{- $token := kindIs "map" $login | ternary $login dict | dig "tokenFile" "" -}}
+{{- if and $token (not (include "certagent.liesOn" (dict "path" $token "mounts" $mounts))) -}}
+{{- fail (printf "certagent.config.%s.tokenFile: %s lies on none of certagent.tokens and certagent.extraVolumeMounts" $key $token) -}}
+{{- end -}}
 {{- end -}}
 {{- end }}
 

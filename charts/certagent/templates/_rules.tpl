@@ -4,11 +4,9 @@
 {{- mulf (regexFind "^[0-9.]+" .) (get $units (regexFind "[a-z]+$" .)) | ceil | int64 -}}
 {{- end }}
 
-{{/* The names of the bundles of a kind, as a regular expression. Takes the configuration and the kind. */}}
-{{- define "certagent.bundlesOf" -}}
+{{/* The names of bundles as a regular expression, in a string of PromQL. Takes the bundles. */}}
+{{- define "certagent.names" -}}
 {{- $names := list -}}
-{{- range .config.bundles -}}
-{{- if eq $.kind (.kind | default "ca") }}{{ $names = append $names (.name | replace "." "\\\\.") }}{{ end -}}
-{{- end -}}
+{{- range . }}{{ $names = append $names (.name | replace "." "\\\\.") }}{{ end -}}
 {{- join "|" $names -}}
 {{- end }}
