@@ -22,6 +22,10 @@ from pathlib import Path
 # Of the standard library: what runs, tests or draws for developers. ensurepip holds a whole pip.
 DEVELOPERS_ONLY = (
     "__pycache__",
+    "_ctypes_test.*",
+    "_test*",
+    # Slim images have it, and no Tk.
+    "_tkinter.*",
     "config-*",
     "dist-packages",
     "ensurepip",
@@ -33,6 +37,7 @@ DEVELOPERS_ONLY = (
     "tests",
     "tkinter",
     "turtledemo",
+    "xxlimited*",
 )
 SYSTEM = (
     "/etc/ld.so.cache",
