@@ -1,9 +1,9 @@
 """Whether a set of kind tls works: the certificate, what is sent with it, and whom it trusts.
 
-What is sent is checked link by link, up to where it ends: where the peers' trust
-begins is not known here. The roots beside it are no part of that path, whatever the usage: a
-server's `ca.crt` is the CA of its clients, a client's that of its servers
-(BuildListenerTLSContext, ApplyToCommonTLSContext in pilot). They are judged by themselves.
+What is sent is checked link by link, up to where it ends: where the peers' trust begins is not
+known here. The roots beside it are no part of that path, whatever the usage: a server's `ca.crt` is
+the CA of its clients, a client's that of its servers (BuildListenerTLSContext,
+ApplyToCommonTLSContext in pilot). They are judged by themselves.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 LONGEST_NOTICE = timedelta(days=30)
 """How long before its end a certificate is spoken of at most."""
+
+_PART = "certificate"
+"""The part that is sent: the chain follows the certificate in one file."""
 
 _warn = partial(about, severity=Severity.WARNING)
 
@@ -81,13 +84,12 @@ def _links(bundle: KeyCertBundle, now: datetime, usage: Usage) -> Iterator[Findi
     for child in (bundle.certificate, *bundle.chain):
         if child not in below:
             continue  # an impostor, which is blamed below
-        part = "certificate"
         issuers = [each for each in bundle.chain if issued(each, child)]
         for issuer in issuers:
             below.setdefault(issuer, (*below[child], child))
-            yield from link_defects(child, issuer, part)
+            yield from link_defects(child, issuer, _PART)
         if child != bundle.certificate:
-            yield from _issuer(child, Place(part, below[child], now), usage)
+            yield from _issuer(child, Place(_PART, below[child], now), usage)
         if not issuers and not issued(child, child):
             yield from _end(bundle, child)
 
@@ -143,20 +145,21 @@ def _has_policies(certificate: Certificate) -> bool:
 
 def _end(bundle: KeyCertBundle, last: Certificate) -> Iterator[Finding]:
     """Judge the last certificate that is sent: its issuer must be known to the peers."""
-    weak = rules.signature_defect(last, "certificate")
+    weak = rules.signature_defect(last, _PART)
     if weak:
         yield weak
-    if any(each.subject_name == last.issuer_name for each in bundle.chain):
+    namesakes = [each for each in bundle.chain if each.subject_name == last.issuer_name]
+    if any(each.subject_name != each.issuer_name for each in namesakes):
         message = f"{last.subject!r} was signed by another key than that of the {last.issuer!r}"
         hint = "Store a certificate and a chain that were made together."
-        yield about(last, "signature-mismatch", "certificate", f"{message} here.", hint)
+        yield about(last, "signature-mismatch", _PART, f"{message} here.", hint)
     elif last.extension(x509.PrecertificateSignedCertificateTimestamps) is not None:
         # No root of a browser may issue such a certificate itself (CA/Browser Forum BR, 6.1.7).
         # Of a private CA nobody can tell whether the issuer is a root, which is not to be sent.
         message = f"{last.issuer!r}, the issuer of {last.subject!r}, is not sent."
         hint = f"Append it to {TLS_FILES['certificate']} (fullchain.pem): only some clients find it"
         hint += " by themselves."
-        yield _warn(last, "chain-incomplete", "certificate", message, hint)
+        yield _warn(last, "chain-incomplete", _PART, message, hint)
 
 
 # Whom it trusts
@@ -189,7 +192,7 @@ def _soon(bundle: KeyCertBundle, now: datetime) -> Iterator[Finding]:
     """Warn in the last third of the leaf's lifetime, by which time it should have been renewed."""
     first = bundle.certificate
     notice = min((first.not_after - first.not_before) / 3, LONGEST_NOTICE)
-    for part, certificates in (("certificate", (first, *bundle.chain)), ("roots", bundle.roots)):
+    for part, certificates in ((_PART, (first, *bundle.chain)), ("roots", bundle.roots)):
         for each in certificates:
             left = each.not_after - now
             if timedelta(0) <= left < notice:

@@ -72,7 +72,9 @@ def matchable(name: x509.GeneralName) -> bool:
     whole, and has two labels after it at least (X509_check_host; Go would do with one).
     """
     if not isinstance(name, x509.DNSName):
-        return isinstance(name, x509.IPAddress | x509.UniformResourceIdentifier)
+        return isinstance(name, x509.IPAddress | x509.UniformResourceIdentifier) and bool(
+            name.value
+        )
     first, *rest = name.value.split(".")
     if first != "*":
         rest = [first, *rest]

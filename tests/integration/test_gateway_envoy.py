@@ -1,18 +1,20 @@
 """A real Envoy serves what is published for a gateway, through rotations and refusals."""
 
 import errno
+import json
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 
 from certagent.errors import OutputError
 from certagent.sinks import Publication
 from certagent.sinks.directory import AtomicDirectory
-from certagent.sinks.layouts import GATEWAY
+from certagent.sinks.layouts import GATEWAY, KUBELET
 from tests.support.envoy import HOST, Client, Envoy, Load
 from tests.support.material import NOT_AFTER, NOT_BEFORE, make_root, pem
-from tests.support.process import until
+from tests.support.process import running, until
 from tests.support.publishing import FaultyOs, install
 
 ROTATIONS = 50
@@ -152,6 +154,52 @@ def test_clients_of_either_ca_are_taken_while_their_root_is_published(
         assert (old_load.failures, new_load.failures) == ([], [])
         assert envoy.is_running
         assert envoy.failed_updates() == 0
+
+
+def test_an_agent_beside_envoy_brings_each_new_certificate_and_no_bad_one(
+    path, authority, client, tmp_path
+):
+    leaves = [_leaf(authority) for _ in range(ROTATIONS + 1)]
+    numbers = {leaf.fingerprint: number for number, leaf in enumerate(leaves)}
+    secret = AtomicDirectory(tmp_path / "secret", layout=KUBELET)
+    secret.publish(_publication(leaves[0], authority))
+    config = tmp_path / "certagent.json"
+    config.write_text(json.dumps(_configuration(tmp_path / "secret", path)))
+    stored = 0
+    with running("--config", config) as agent:
+        agent.until(lambda: agent.publications)
+        with Envoy(path) as envoy, Load(client, envoy.port, lambda: stored) as load:
+            for stored in range(1, ROTATIONS + 1):
+                leaf = leaves[stored]
+                secret.publish(_publication(leaf, authority))
+                agent.until(lambda leaf=leaf: _serves(envoy, client, leaf))
+
+            torn = _publication(_leaf(authority), authority)
+            key = {"tls.key": leaves[0].key_pem}
+            secret.publish(replace(torn, files={**torn.files, **key}))
+            agent.until(lambda: agent.logged("refused"))
+            load.wait_for(HANDSHAKES)
+            assert _serves(envoy, client, leaves[-1])
+            assert envoy.is_running
+            assert envoy.failed_updates() == 0
+    secret.close()
+    assert load.failures == []
+    served = [(before, numbers[shown], after) for before, after, shown in load.done]
+    assert [each for each in served if not each[0] - 1 <= each[1] <= each[2]] == []
+
+
+def _configuration(secret, output):
+    return {
+        "bundles": [
+            {
+                "name": "ingress",
+                "kind": "tls",
+                "source": {"files": {"directory": str(secret)}},
+                "output": {"directory": str(output), "layout": "gateway"},
+            }
+        ],
+        "refresh": {"interval": "50ms"},
+    }
 
 
 def _until_always(condition):

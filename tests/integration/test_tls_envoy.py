@@ -106,6 +106,26 @@ def test_what_envoy_refuses_is_refused_before(served, client, case):
     assert client.handshake(envoy.port) == good.fingerprint
 
 
+def test_a_gateway_that_serves_what_was_published_is_confirmed(openbao, tmp_path, client):
+    gateways = Gateways(openbao, openbao.kv(2), tmp_path)
+    gateways.bundle("ingress")
+    gateways.put("ingress", leaf().raw())
+    assert gateways.verb("init", "--config", gateways.file).code == 0
+    second = leaf()
+    with Envoy(tmp_path / "ingress") as envoy:
+        gateways.bundles[0]["confirm"] = {
+            "address": f"127.0.0.1:{envoy.port}",
+            "serverName": "ingress.example.com",
+        }
+        with gateways.run() as agent:
+            agent.until(lambda: gateways.get("/readyz")[0] == 200)
+            gateways.put("ingress", second.raw())
+
+            agent.until(lambda: agent.logged("confirmed: the reader took the set", version="2"))
+
+        assert client.handshake(envoy.port) == second.fingerprint
+
+
 def test_an_agent_keeps_an_envoy_fresh_and_a_bad_push_away_from_it(openbao, tmp_path, client):
     gateways = Gateways(openbao, openbao.kv(2), tmp_path)
     gateways.bundle("ingress")

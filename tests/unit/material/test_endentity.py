@@ -387,6 +387,18 @@ def test_nothing_that_is_said_of_a_gateway_names_istiods_files():
             ), text
 
 
+def test_a_root_that_is_sent_beside_a_namesake_of_it_is_no_broken_link():
+    """A root was renewed under its name, and its CA is cross-signed by the new one."""
+    renewed = make_root()
+    crossed = renewed.intermediate("gateways", dns=(), key=ISSUER.key)
+
+    assert errors(leaf().raw(leaf(), ISSUER, crossed, ROOT)) == []
+
+
+def test_an_empty_uri_is_no_name():
+    assert errors(leaf(dns=(), uris=("",)).raw()) == ["san-missing"]
+
+
 def test_both_issuers_of_a_cross_signed_chain_are_judged():
     other = make_root(subject="CN=Old Root", not_before=NOT_BEFORE)
     crossed = other.intermediate("gateways", dns=(), key=ISSUER.key, not_after=NOW - DAY)
