@@ -8,7 +8,7 @@ one request.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,14 +36,15 @@ class Judged:
     """One version of a store, judged once and for ever.
 
     `revision` is None where it was refused, and `findings` say why; of a good one they are
-    warnings. `created_at` is the store's time, or None where it tells none. `is_first` and
-    `is_mixture` are those of `sources.Revision`.
+    warnings. `created_at` is the store's time, or None where it tells none. `expires_at`,
+    `is_first` and `is_mixture` are those of `sources.Revision`.
     """
 
     version: str
     created_at: datetime | None
     revision: HistoricRevision[Certificate] | None
     findings: tuple[Finding, ...] = ()
+    expires_at: datetime | None = None
     is_first: bool = False
     is_mixture: bool = False
 
@@ -70,7 +71,12 @@ def judge(
     version, created_at = revision.version, revision.created_at
     stored = min(created_at or now, now)
     told = partial(
-        Judged, version, created_at, is_first=revision.is_first, is_mixture=revision.is_mixture
+        Judged,
+        version,
+        created_at,
+        expires_at=revision.expires_at,
+        is_first=revision.is_first,
+        is_mixture=revision.is_mixture,
     )
     if revision.withdrawn:
         tombstone: HistoricRevision[Certificate] = HistoricRevision.tombstone(
@@ -85,6 +91,9 @@ def judge(
     if strangers := tuple(unpinned(bundle, pins)):
         return told(None, strangers)
     good = HistoricRevision.good(version, stored, verified)
+    if revision.expires_at is not None:
+        # Not a tombstone: its root stays trusted as long as its leafs may live (C8, C9).
+        good = replace(good, not_after=min(good.not_after, revision.expires_at))
     return told(good, verified.warnings)
 
 
@@ -148,14 +157,21 @@ class Chronicle:
     def _known(self, revision: Revision) -> int | None:
         """Return the index of what was judged before.
 
-        Versions are immutable, unless withdrawn; one of the same number and another time is of a
-        secret that was deleted whole and made again. A store without times has only the present
-        content: what it held before and holds again is a new revision.
+        Versions are immutable, unless withdrawn, and but for how long they may be used; one of the
+        same number and another time is of a secret that was deleted whole and made again. A store
+        without times has only the present content: what it held before and holds again is a new
+        revision.
         """
         entries = self.entries if revision.created_at else self.entries[:1]
-        wanted = (revision.version, revision.created_at, revision.withdrawn)
+        wanted = (
+            revision.version,
+            revision.created_at,
+            revision.withdrawn,
+            None if revision.withdrawn else revision.expires_at,
+        )
         for index, known in enumerate(entries):
-            if (known.version, known.created_at, known.withdrawn) == wanted:
+            expires_at = None if known.withdrawn else known.expires_at
+            if (known.version, known.created_at, known.withdrawn, expires_at) == wanted:
                 # Without the store's time, what our own clock refused may be good by the same
                 # clock set right; and of what a former process saw, only the times are known.
                 is_unsure = revision.created_at is None and known.bundle is None

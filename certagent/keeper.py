@@ -23,7 +23,7 @@ from certagent.errors import (
 )
 from certagent.material.bundle import refusal
 from certagent.material.pinning import unpinned
-from certagent.material.roots import joined, next_file
+from certagent.material.roots import in_order, joined, next_file, union_of_crls
 from certagent.material.rotation import Phase, Plan
 from certagent.material.timeline import window
 from certagent.material.verification import expiries
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from certagent.assignment import Assignment, Listener
     from certagent.material.bundle import KeyCertBundle
     from certagent.material.certificates import Certificate
-    from certagent.material.history import HistoricRevision
     from certagent.material.verification import VerifiedBundle
     from certagent.sinks import Snapshot
 
@@ -195,27 +194,64 @@ class Keeper:
     # Plan, guard and publish
 
     def _publish(self, decision: Plan[Certificate], now: datetime) -> None:
-        bundle = joined(decision)
-        if bundle is None or decision.signer is None:
-            newest = self._chronicle.entries[0]
-            raise held(self.assignment.source.name, newest, self._kind.findings, decision.why, now)
+        """Publish what is decided; raises why not, where the plan's own set is not to be had."""
+        published = self.assignment.sink.read()
+        bundle, signer = joined(decision), decision.signer
+        if bundle is not None and signer is not None:
+            self._bring_out(bundle, signer.version, decision, published, now)
+            return
+        newest, name = self._chronicle.entries[0], self.assignment.source.name
+        error = held(name, newest, self._kind.findings, decision.why, now)
+        if signer is not None and published is not None:
+            stand_in = self._stand_in(decision, published, now)
+            self._bring_out(stand_in, published.record["version"], decision, published, now)
+            raise PublicationHeld(
+                f"{name}: {decision.why}; the store does not hold its key any more.",
+                hint="The published key goes on to sign, and new roots are distributed meanwhile.",
+            ) from error
+        raise error
+
+    def _stand_in(
+        self, decision: Plan[Certificate], published: Snapshot, now: datetime
+    ) -> KeyCertBundle:
+        """Return the published signer's set with the roots of a plan whose signer's key is lost.
+
+        So it is with a store that keeps no history, after a restart: who is to sign is known, and
+        his key has gone from the store. Roots are distributed all the same, because the windows
+        count from when a version was seen.
+        """
+        present = self._kind.verify(self._kind.bundle_of(published.files), now)
+        crls = {*union_of_crls(decision.kept), *present.bundle.crls}
+        return replace(
+            present.bundle,
+            roots=in_order({*decision.roots, *present.anchors}),
+            crls=tuple(sorted(crls, key=lambda crl: (crl.issuer, crl.this_update, crl.der))),
+        )
+
+    def _bring_out(
+        self,
+        bundle: KeyCertBundle,
+        version: str,
+        decision: Plan[Certificate],
+        published: Snapshot | None,
+        now: datetime,
+    ) -> None:
+        """Make a set the published one, or the step on the way to it; `version` is its key's."""
         sink = self.assignment.sink
-        published = sink.read()
         files = self._kind.files_of(bundle)
-        self._reporter.present(self._kind.findings(bundle, now), decision.signer.version)
+        self._reporter.present(self._kind.findings(bundle, now), version)
+        record = self._record(version, decision)
         if published is not None and published.files == files:
             sink.tidy()
-            if self.status.version not in {"", decision.signer.version}:
-                self._reporter.same_set(decision.signer.version)
-            self._note_published(bundle, decision.signer.version)
-            record = self._record(decision.signer, decision)
+            if self.status.version not in {"", version}:
+                self._reporter.same_set(version)
+            self._note_published(bundle, version)
             if record.get("history") != published.record.get("history"):
                 # Nothing else remembers what was pushed: a restart would begin its windows anew.
                 sink.remember({**published.record, **record})
             return
         # Joined roots can mislead a verifier that neither revision alone misleads.
         verified = self._kind.verify(bundle, now)
-        record = self._record(decision.signer, decision)
         roots = self._kind.roots_file
         is_followed = self._kind.is_ca and self.assignment.reader.may_run
         if is_followed and published is not None and roots in published.files:
@@ -244,7 +280,10 @@ class Keeper:
             files = self._kind.files_of(bundle) | {roots: published.files[roots]}
             if files != published.files:
                 self._write(
-                    self._kind.verify(bundle, now), files, self._record(signer, decision), published
+                    self._kind.verify(bundle, now),
+                    files,
+                    self._record(signer.version, decision),
+                    published,
                 )
         raise PublicationHeld(
             f"{decision.why}; this changes the roots, and istiod would refuse it together with"
@@ -260,12 +299,10 @@ class Keeper:
         pace = timedelta(seconds=self.assignment.reader.pace)
         return "bridge" in published.record and timedelta() <= since < pace
 
-    def _record(
-        self, signer: HistoricRevision[Certificate], decision: Plan[Certificate]
-    ) -> dict[str, str]:
+    def _record(self, version: str, decision: Plan[Certificate]) -> dict[str, str]:
         """Return what is written beside the set: for `status`, and for the process after this."""
         record = {
-            "version": signer.version,
+            "version": version,
             "source": self.assignment.source.name,
             "phase": decision.phase.value,
             "why": decision.why,

@@ -226,9 +226,17 @@ def held(source: str, newest: Judged, findings: Verdict, why: str, now: datetime
         return SecretNotFound(
             f"The newest version of {source}, {newest.version}, was {newest.withdrawn}.",
             hint="certagent does not go back to an older key by itself. Undelete the version"
-            " (vault kv undelete), or store a new set.",
+            " (vault kv undelete)\nor enable it (az keyvault secret set-attributes), or store a new"
+            " set.",
         )
     reasons = findings(newest.bundle.bundle, now) if newest.bundle else newest.findings
+    if newest.expires_at is not None and newest.expires_at <= now and newest.bundle:
+        return PublicationHeld(
+            f"The newest version of {source}, {newest.version}, expired in its store at"
+            f" {newest.expires_at:%FT%TZ}.",
+            hint="Set a later expiry date there (az keyvault secret set-attributes --expires), or"
+            " store a new set.",
+        )
     if not any(finding.severity is Severity.ERROR for finding in reasons):
         return PublicationHeld(f"{source}: {why}.", hint="Store a new set.")
     refused = refusal(reasons)

@@ -6,7 +6,7 @@ An operator needs no output directory; what else an agent's configuration says h
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ import msgspec
 from certagent.cli.options import asked_kind
 from certagent.cli.rules import kind as kind_of
 from certagent.cli.rules import pins, policy
+from certagent.config.clouds import vault_name
 from certagent.config.decoding import load, parse_source
 from certagent.config.model import BundleConfig, SourceConfig, TokenAuth
 from certagent.config.settings import SETTINGS
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from certagent.config.model import Config
+    from certagent.config.model import AzureConfig, Config
     from certagent.config.model import VaultKVSource as VaultKVSourceConfig
     from certagent.material.history import Policy
     from certagent.material.kinds import Kind
     from certagent.sources import Source
+    from certagent.sources.azure import AzureConnection
     from certagent.sources.vault.connection import VaultConnection
     from certagent.sources.vault.writing import VaultKVStore
 
@@ -74,6 +76,11 @@ def writable(arguments: argparse.Namespace) -> Iterator[WritablePlace]:
     Raises `UsageError` for a SOURCE that cannot be written to, and `ConfigurationError`.
     """
     wanted = _parsed(arguments.source)
+    if wanted.azure_key_vault:
+        raise UsageError(
+            f"{arguments.source} cannot be written to by certagent.",
+            hint="Store the parts with `az keyvault secret set`.",
+        )
     if not wanted.vault_kv:
         raise UsageError(
             f"{arguments.source} is a directory: there is no store to write to.",
@@ -96,12 +103,25 @@ def readable(arguments: argparse.Namespace) -> Iterator[list[Place]]:
     """Open SOURCE, or without one every source of the configuration."""
     wanted = _parsed(arguments.source) if arguments.source else None
     config = _config(arguments.config, arguments.source)
+    if wanted and wanted.azure_key_vault and config.azure:
+        _require_vault(config.azure, arguments.source)
     bundles = [_bundle(config, wanted)] if wanted else list(config.bundles)
-    if not any(bundle.source.vault_kv for bundle in bundles):
-        yield [_place(bundle, config, None) for bundle in bundles]
-        return
-    with _connected(config) as connection:
-        yield [_place(bundle, config, connection) for bundle in bundles]
+    with ExitStack() as stack:
+        vault = azure = None
+        if any(bundle.source.vault_kv for bundle in bundles):
+            vault = stack.enter_context(_connected(config))
+        if any(bundle.source.azure_key_vault for bundle in bundles):
+            azure = stack.enter_context(_connected_to_azure(config))
+        yield [_place(bundle, config, vault, azure) for bundle in bundles]
+
+
+def _require_vault(azure: AzureConfig, source: str) -> None:
+    """Refuse a SOURCE in another vault than the configuration logs in to."""
+    if f"azure:{vault_name(azure.vault_url)}" != source.lower():
+        raise UsageError(
+            f"SOURCE is {source}, and the configuration's vault is {azure.vault_url}.",
+            hint="Leave SOURCE or --config out.",
+        )
 
 
 def _parsed(source: str) -> SourceConfig:
@@ -142,6 +162,9 @@ def _bundle(config: Config, wanted: SourceConfig) -> BundleConfig:
         ours, theirs = wanted.vault_kv, bundle.source.vault_kv
         if ours and theirs and _where(ours) == _where(theirs):
             return bundle
+        azure = bundle.source.azure_key_vault
+        if wanted.azure_key_vault and azure and not (azure.certificate or azure.secret):
+            return bundle
     return msgspec.structs.replace(
         config.bundles[0], name="", source=wanted, kind="ca", usage=msgspec.UNSET
     )
@@ -169,16 +192,41 @@ def _connected(config: Config) -> Iterator[VaultConnection]:
         connection.close()
 
 
-def _place(bundle: BundleConfig, config: Config, connection: VaultConnection | None) -> Place:
+@contextmanager
+def _connected_to_azure(config: Config) -> Iterator[AzureConnection]:
+    from certagent.sources.azure import AzureConnection  # noqa: PLC0415 - only for Azure
+
+    if not config.azure:
+        raise ConfigurationError(
+            "The configuration names no Key Vault.",
+            hint="Give azure.vaultUrl in the file; or leave --config out.",
+        )
+    connection = AzureConnection(config.azure, conceal=conceal)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _place(
+    bundle: BundleConfig,
+    config: Config,
+    vault: VaultConnection | None,
+    azure: AzureConnection | None,
+) -> Place:
     source: Source
     kind = kind_of(bundle.kind, bundle.usage)
-    if bundle.source.vault_kv and connection:
+    if bundle.source.vault_kv and vault:
         from certagent.sources.vault import VaultKVSource  # noqa: PLC0415 - not for directories
 
-        source = VaultKVSource(connection, bundle.source.vault_kv, kind)
+        source = VaultKVSource(vault, bundle.source.vault_kv, kind)
+    elif bundle.source.azure_key_vault and azure:
+        from certagent.sources.azure import KeyVaultSource  # noqa: PLC0415 - only for Azure
+
+        source = KeyVaultSource(azure, bundle.source.azure_key_vault, kind)
     else:
         from certagent.sources.files import DirectorySource  # noqa: PLC0415 - not for Vault
 
-        assert bundle.source.files  # noqa: S101 - the decoder takes exactly one of the two
+        assert bundle.source.files  # noqa: S101 - the decoder takes exactly one of the three
         source = DirectorySource(bundle.source.files.directory, kind)
     return Place(bundle.name, source, policy(config, kind), pins(config), kind)

@@ -10,6 +10,7 @@ import logging
 import os
 import random
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from certagent.agent import GRACE, Agent, Follower, Tempo
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
     from certagent.config.model import BundleConfig, Config, FilesSource
     from certagent.material.kinds import Kind
-    from certagent.sources import Source
+    from certagent.sources import Connection, Source
+    from certagent.sources.azure import AzureConnection
     from certagent.sources.vault import VaultConnection
 
 
@@ -46,6 +48,23 @@ _CROSSED = {
 _REQUESTS = 15
 """Requests that a pass may make: a login, a look at the mount, and a history of ten versions."""
 
+_AZURE_REQUESTS = 50
+"""The same with Key Vault: a login, two lists of four secrets, and ten sets of four parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The connections that the bundles of a configuration need."""
+
+    vault: VaultConnection | None
+    azure: AzureConnection | None
+
+    @property
+    def connections(self) -> dict[str, Connection]:
+        """Those that there are, by name."""
+        both: dict[str, Connection | None] = {"vault": self.vault, "azure": self.azure}
+        return {name: each for name, each in both.items() if each is not None}
+
 
 @contextmanager
 def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
@@ -57,10 +76,10 @@ def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
     harden()
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
-        vault = _vault(config, signals)
+        stores = Stores(_vault(config, signals), _azure(config, signals))
         worker = Agent(
-            [_assignment(bundle, config, vault, stays=stays) for bundle in config.bundles],
-            {"vault": vault} if vault else {},
+            [_assignment(bundle, config, stores, stays=stays) for bundle in config.bundles],
+            stores.connections,
             _tempo(config),
             signals,
             _followers(config) if stays else (),
@@ -87,8 +106,18 @@ def _vault(config: Config, signals: Signals) -> VaultConnection | None:
     )
 
 
+def _azure(config: Config, signals: Signals) -> AzureConnection | None:
+    if not any(bundle.source.azure_key_vault for bundle in config.bundles) or not config.azure:
+        return None
+    from certagent.sources.azure import AzureConnection  # noqa: PLC0415 - only for Azure
+
+    return AzureConnection(config.azure, conceal=logs.conceal, stopping=signals.stop_pending)
+
+
 def _tempo(config: Config) -> Tempo:
     requests = _REQUESTS * seconds(config.vault.request_timeout) if config.vault else 0.0
+    if config.azure:
+        requests = max(requests, _AZURE_REQUESTS * seconds(config.azure.request_timeout))
     return Tempo(
         Schedule(seconds(config.refresh.interval), random.random),
         patience=seconds(config.init.deadline) / 2,
@@ -96,14 +125,12 @@ def _tempo(config: Config) -> Tempo:
     )
 
 
-def _assignment(
-    bundle: BundleConfig, config: Config, vault: VaultConnection | None, *, stays: bool
-) -> Assignment:
+def _assignment(bundle: BundleConfig, config: Config, stores: Stores, *, stays: bool) -> Assignment:
     of = kind(bundle.kind, bundle.usage)
     fallback = bundle.fallback and _directory_source(bundle.fallback.files, of)
     return Assignment(
         bundle.name,
-        _source(bundle, vault, of),
+        _source(bundle, stores, of),
         _sink(bundle),
         bundle.required,
         policy=policy(config, of),
@@ -153,11 +180,15 @@ def _reader(config: Config) -> Reader:
     return Reader(may_run=True, takes_roots=mode != "hold", pace=seconds(config.refresh.interval))
 
 
-def _source(bundle: BundleConfig, vault: VaultConnection | None, of: Kind) -> Source:
-    if bundle.source.vault_kv and vault:
+def _source(bundle: BundleConfig, stores: Stores, of: Kind) -> Source:
+    if bundle.source.vault_kv and stores.vault:
         from certagent.sources.vault import VaultKVSource  # noqa: PLC0415 - only for Vault
 
-        return VaultKVSource(vault, bundle.source.vault_kv, of)
+        return VaultKVSource(stores.vault, bundle.source.vault_kv, of)
+    if bundle.source.azure_key_vault and stores.azure:
+        from certagent.sources.azure import KeyVaultSource  # noqa: PLC0415 - only for Azure
+
+        return KeyVaultSource(stores.azure, bundle.source.azure_key_vault, of)
     if bundle.source.files:
         return _directory_source(bundle.source.files, of)
     raise ConfigurationError(f"The bundle {bundle.name} has no source.")

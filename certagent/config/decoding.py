@@ -24,6 +24,7 @@ from certagent.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+
 _MAX_BYTES = 1 << 20
 _LONGEST = 366 * 86400
 _BOOLEAN_TAG = "tag:yaml.org,2002:bool"
@@ -220,7 +221,13 @@ def parse_source(text: str) -> dict[str, Any]:
         if not place:
             raise ValueError(f"expected file:<directory>, got {text!r}")
         return {"files": {"directory": place}}
-    raise ValueError(f"expected vault:<mount>/<path> or file:<directory>, got {text!r}")
+    if store == "azure":
+        from certagent.config.keyvault import parse_vault  # noqa: PLC0415 - only for Azure
+
+        return parse_vault(place)
+    raise ValueError(
+        f"expected vault:<mount>/<path>, azure:<vault name> or file:<directory>, got {text!r}"
+    )
 
 
 def _apply_rest(
@@ -229,9 +236,15 @@ def _apply_rest(
     bundles = document.get("bundles")
     listed = bundles if isinstance(bundles, list) else []
     sources = [one.get("source") for one in listed if isinstance(one, dict)]
-    uses_vault = any(isinstance(source, dict) and "vaultKV" in source for source in sources)
+    stores = {key for source in sources if isinstance(source, dict) for key in source}
+    uses_vault, uses_azure = "vaultKV" in stores, "azureKeyVault" in stores
+    unused = {"vault": not uses_vault, "azure": not uses_azure}
+    if uses_azure:
+        from certagent.config.keyvault import spell_out  # noqa: PLC0415 - only for Azure
+
+        spell_out(document)
     for setting, value in given.items():
-        if setting.path[0] == BUNDLE or (setting.path[0] == "vault" and not uses_vault):
+        if setting.path[0] == BUNDLE or unused.get(setting.path[0]):
             continue
         place = document
         for key in setting.path[:-1]:
@@ -247,6 +260,10 @@ def _apply_rest(
             vault["auth"] = {"method": "token"}
         elif auth is None or (isinstance(auth, dict) and "method" not in auth):
             vault["auth"] = {"method": "kubernetes", **(auth or {})}
+    if uses_azure:
+        from certagent.config.keyvault import complete  # noqa: PLC0415 - only for Azure
+
+        complete(document, environ)
 
 
 def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
@@ -274,9 +291,7 @@ def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str
             )
         ):
             yield f"{at}.hooks: rotation.istiod: restart needs a hook with `on: roots`"
-        chosen = [key for key in (bundle.source.vault_kv, bundle.source.files) if key]
-        if len(chosen) != 1:
-            yield f"{at}.source: expected exactly one of vaultKV, files"
+        yield from (f"{at}.source{fault}" for fault in _source_faults(bundle))
     durations = {
         "refresh.interval": config.refresh.interval,
         "init.deadline": config.init.deadline,
@@ -288,9 +303,27 @@ def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str
         durations["vault.connectTimeout"] = config.vault.connect_timeout
         durations["vault.requestTimeout"] = config.vault.request_timeout
         yield from _vault_faults(config.vault, environ)
+    if config.azure:
+        from certagent.config.keyvault import azure_faults  # noqa: PLC0415 - only for Azure
+
+        durations["azure.connectTimeout"] = config.azure.connect_timeout
+        durations["azure.requestTimeout"] = config.azure.request_timeout
+        yield from azure_faults(config.azure, environ)
     for name, duration in durations.items():
         if not 0 < seconds(duration) <= _LONGEST:
             yield f"{name}: expected more than nothing and at most a year, got {duration[:40]}"
+
+
+def _source_faults(bundle: BundleConfig) -> Iterator[str]:
+    source = bundle.source
+    chosen = [key for key in (source.vault_kv, source.azure_key_vault, source.files) if key]
+    if len(chosen) != 1:
+        yield ": expected exactly one of vaultKV, azureKeyVault, files"
+    if source.azure_key_vault:
+        from certagent.config.keyvault import source_faults  # noqa: PLC0415 - only for Azure
+
+        for fault in source_faults(source.azure_key_vault, bundle):
+            yield f".azureKeyVault{fault}"
 
 
 def _kind_faults(bundle: BundleConfig, at: str) -> Iterator[str]:

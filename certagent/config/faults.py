@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
@@ -39,6 +39,8 @@ def _union_faults(value: object, union: Any, path: str) -> Iterator[str]:
     if len(arms) == 1:
         yield from structural_faults(value, arms[0], path)
         return
+    # A name that stands for an arm has become that arm before it comes here.
+    arms = [arm for arm in arms if get_origin(arm) is not Literal]
     if not isinstance(value, dict):
         yield f"{path}: expected a mapping, got {_shown(value)}"
         return

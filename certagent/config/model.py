@@ -126,6 +126,82 @@ class VaultConfig(_Model, frozen=True):
     request_timeout: Duration = "10s"
 
 
+_EntraName = Annotated[
+    str, Meta(pattern=r"^[0-9a-zA-Z.-]*$", description="the id that Entra ID shows (a GUID)")
+]
+"""The id of a tenant (or its domain), or of an application; the empty text means none."""
+
+
+class WorkloadIdentity(_Model, frozen=True, tag_field="method", tag="workloadIdentity"):
+    """Log in with the pod's service-account token, which the application's federation trusts.
+
+    What is not given is what AKS's webhook put into the pod: AZURE_TENANT_ID, AZURE_CLIENT_ID and
+    AZURE_FEDERATED_TOKEN_FILE.
+    """
+
+    tenant_id: _EntraName = ""
+    client_id: _EntraName = ""
+    token_file: OptionalText = ""
+
+
+class ManagedIdentity(_Model, frozen=True, tag_field="method", tag="managedIdentity"):
+    """Log in as the machine: its own identity, or the one with this client id."""
+
+    client_id: _EntraName = ""
+
+
+class ClientSecret(_Model, frozen=True, tag_field="method", tag="clientSecret"):
+    """Log in as an application, with a secret from a file."""
+
+    tenant_id: _EntraName
+    client_id: _EntraName
+    secret_file: Text
+
+
+class ClientCertificate(_Model, frozen=True, tag_field="method", tag="clientCertificate"):
+    """Log in as an application, with an RSA certificate and its key: PEM or PKCS #12."""
+
+    tenant_id: _EntraName
+    client_id: _EntraName
+    certificate_file: Text
+    password_file: OptionalText = ""
+
+
+class AzureCli(_Model, frozen=True, tag_field="method", tag="azureCli"):
+    """Use the login of `az`, on a laptop."""
+
+    tenant_id: _EntraName = ""
+
+
+AzureCredential = WorkloadIdentity | ManagedIdentity | ClientSecret | ClientCertificate | AzureCli
+_NAMED: dict[str, AzureCredential] = {
+    "workloadIdentity": WorkloadIdentity(),
+    "managedIdentity": ManagedIdentity(),
+    "azureCli": AzureCli(),
+}
+
+
+class AzureConfig(_Model, frozen=True):
+    """The Key Vault that all `azureKeyVault` sources of this agent read from, with one login."""
+
+    # https://<vault name>.<the cloud's suffix>
+    vault_url: Text
+    # Decides where the login is, and the suffix that vaultUrl must have.
+    cloud: Literal["public", "china", "usGovernment"] = "public"
+    # A name alone stands for that method without settings.
+    credential: AzureCredential | Literal["workloadIdentity", "managedIdentity", "azureCli"] = (
+        WorkloadIdentity()
+    )
+    connect_timeout: Duration = "3s"
+    # As vault.requestTimeout.
+    request_timeout: Duration = "10s"
+
+    @property
+    def login(self) -> AzureCredential:
+        """The credential, also where it was given by its name."""
+        return _NAMED[self.credential] if isinstance(self.credential, str) else self.credential
+
+
 class PartNamesConfig(_Model, frozen=True):
     """What a store calls the parts; a part without a name has its kind's default."""
 
@@ -151,6 +227,39 @@ class VaultKVSource(_Model, frozen=True):
     fields: PartNamesConfig = PartNamesConfig()
 
 
+SecretName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9a-zA-Z-]{1,127}$",
+        description="a name of letters, digits and dashes, 127 at most",
+    ),
+]
+"""The name of a secret, or of a certificate object, in a Key Vault."""
+
+
+class SecretNamesConfig(PartNamesConfig, frozen=True):
+    """The secret of each part; a part without a name has its kind's default."""
+
+    private_key: SecretName | UnsetType = UNSET
+    certificate: SecretName | UnsetType = UNSET
+    chain: SecretName | UnsetType = UNSET
+    roots: SecretName | UnsetType = UNSET
+    # Read only where it is named: looking for it costs a request at each poll.
+    crls: SecretName | UnsetType = UNSET
+
+
+class AzureKeyVaultSource(_Model, frozen=True):
+    """Secrets of the vault: one for each part (the default), a certificate object, or one JSON."""
+
+    secrets: SecretNamesConfig | UnsetType = UNSET
+    # A certificate object, read through the secret that Key Vault keeps behind it.
+    certificate: SecretName | UnsetType = UNSET
+    # The secret with the roots that belong to the certificate object; optional for kind: tls.
+    roots: SecretName | UnsetType = UNSET
+    # One secret that holds all parts as a JSON object, under the names of Vault's fields.
+    secret: SecretName | UnsetType = UNSET
+
+
 class FilesSource(_Model, frozen=True):
     """A directory that holds the parts under the names that their reader opens."""
 
@@ -161,6 +270,7 @@ class SourceConfig(_Model, frozen=True):
     """Where a bundle comes from: exactly one of these."""
 
     vault_kv: VaultKVSource | UnsetType = field(default=UNSET, name="vaultKV")
+    azure_key_vault: AzureKeyVaultSource | UnsetType = UNSET
     files: FilesSource | UnsetType = UNSET
 
 
@@ -334,6 +444,7 @@ class Config(_Model, frozen=True):
 
     bundles: Annotated[tuple[BundleConfig, ...], Meta(min_length=1)]
     vault: VaultConfig | UnsetType = UNSET
+    azure: AzureConfig | UnsetType = UNSET
     refresh: RefreshConfig = RefreshConfig()
     rotation: RotationConfig = RotationConfig()
     trust: TrustConfig = TrustConfig()

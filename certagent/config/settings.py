@@ -26,7 +26,7 @@ SETTINGS = (
     Setting(
         "CERTAGENT_SOURCE",
         (BUNDLE, "source"),
-        "where the CA comes from: vault:<mount>/<path>, file:<directory>",
+        "where the CA comes from: vault:<mount>/<path>, azure:<vault name>, file:<directory>",
         "--source",
     ),
     Setting(
@@ -66,6 +66,45 @@ SETTINGS = (
     ),
     Setting("CERTAGENT_VAULT_CERT_FILE", ("vault", "auth", "certFile"), "cert: certificate"),
     Setting("CERTAGENT_VAULT_KEY_FILE", ("vault", "auth", "keyFile"), "cert: private key"),
+    Setting("CERTAGENT_AZURE_CLOUD", ("azure", "cloud"), "public (default), china or usGovernment"),
+    Setting(
+        "CERTAGENT_AZURE_VAULT_URL",
+        ("azure", "vaultUrl"),
+        "the Key Vault's URL, where CERTAGENT_SOURCE does not name the vault",
+    ),
+    Setting(
+        "CERTAGENT_AZURE_CREDENTIAL",
+        ("azure", "credential", "method"),
+        "workloadIdentity (default), managedIdentity, clientSecret, clientCertificate or azureCli",
+    ),
+    Setting(
+        "CERTAGENT_AZURE_TENANT_ID",
+        ("azure", "credential", "tenantId"),
+        "the tenant to log in to; workloadIdentity: else AZURE_TENANT_ID",
+    ),
+    Setting(
+        "CERTAGENT_AZURE_CLIENT_ID",
+        ("azure", "credential", "clientId"),
+        "the identity to log in as; workloadIdentity: else AZURE_CLIENT_ID",
+    ),
+    Setting(
+        "CERTAGENT_AZURE_TOKEN_FILE",
+        ("azure", "credential", "tokenFile"),
+        "workloadIdentity: service-account token, else AZURE_FEDERATED_TOKEN_FILE",
+    ),
+    Setting(
+        "CERTAGENT_AZURE_SECRET_FILE", ("azure", "credential", "secretFile"), "clientSecret: secret"
+    ),
+    Setting(
+        "CERTAGENT_AZURE_CERTIFICATE_FILE",
+        ("azure", "credential", "certificateFile"),
+        "clientCertificate: certificate and key, PEM or PKCS #12",
+    ),
+    Setting(
+        "CERTAGENT_AZURE_PASSWORD_FILE",
+        ("azure", "credential", "passwordFile"),
+        "clientCertificate: the file's password",
+    ),
     Setting(
         "CERTAGENT_INTERVAL",
         ("refresh", "interval"),

@@ -18,6 +18,8 @@ ERRORS: Mapping[str, str] = MappingProxyType(
         "part-not-text": "The field is neither text nor bytes.",
         "part-empty": "The part is empty.",
         "part-too-large": "The part is larger than 1 MiB.",
+        "json-unreadable": "The secret that is to hold all parts is no JSON object.",
+        "object-unreadable": "A certificate object is neither PKCS #12 without a password nor PEM.",
         # PEM, as Go reads it
         "pem-missing": "There is no PEM block; perhaps it is DER.",
         "pem-encoded-twice": "It is base64 of PEM.",

@@ -35,6 +35,8 @@ class Revision:
     `MaterialRefused` where a part is missing, empty, too large or not text."""
     withdrawn: str = ""
     withdrawn_at: datetime | None = None
+    expires_at: datetime | None = None
+    """From when the store's own attributes forbid its use, as if its certificates ended then."""
     is_first: bool = False
     """Nothing was stored before it, so that a history that ends here is complete."""
     is_mixture: bool = False

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.support.azure import FederatedCredential
+from tests.support.azure.operator import store
 from tests.support.gateways import Gateways
 from tests.support.material import fields, files, make_leaf, make_root
 from tests.support.process import environment
@@ -19,6 +21,9 @@ sys.exit(main())
 """
 
 AZURE = {"azure", "msal"}
+MSALS = {"http.server"}
+"""What MSAL loads of it, for logins with a browser."""
+
 OPERATORS_ONLY = {
     "watchfiles",
     "prometheus_client",
@@ -73,7 +78,33 @@ def test_init_from_vault_loads_nothing_of_azure_nor_what_operators_use(loaded, o
     )
 
     assert "hvac" in modules
-    assert not modules & (AZURE | OPERATORS_ONLY | GATEWAYS_ONLY)
+    assert not modules & (AZURE | OPERATORS_ONLY | GATEWAYS_ONLY | {"certagent.sources.azure"})
+    assert "yaml" not in modules, "the environment needs no YAML"
+
+
+def test_init_from_a_key_vault_loads_nothing_of_vault_nor_what_operators_use(
+    loaded, azure, tmp_path
+):
+    tenant = azure.tenant()
+    app = tenant.application(federated=[FederatedCredential()])
+    vault = azure.vault("mesh", tenant)
+    vault.grant(app, "get", "list")
+    store(vault, make_root().intermediate().raw())
+    (tmp_path / "token").write_text(FederatedCredential().issuer.mint())
+
+    modules = loaded(
+        "init",
+        AZURE_TENANT_ID=tenant.id,
+        AZURE_CLIENT_ID=app.client_id,
+        AZURE_FEDERATED_TOKEN_FILE=tmp_path / "token",
+        CERTAGENT_SOURCE="azure:mesh",
+        ROOT_CA_DIR=tmp_path / "ca",
+    )
+
+    assert "azure.keyvault.secrets" in modules
+    assert not modules & (
+        {"hvac", "certagent.sources.vault"} | GATEWAYS_ONLY | OPERATORS_ONLY - MSALS
+    )
     assert "yaml" not in modules, "the environment needs no YAML"
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from certagent.assignment import Assignment, Reader
@@ -80,6 +80,9 @@ class Volume:
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@example(drawn=[(26, 3), (49, 2), (1, 1), (25, 4)])
+@example(drawn=[(1, 2), (25, 4)])
+@example(drawn=[(1, 2), (25, 4), (1, 0)])
 @given(drawn=pushes)
 def test_the_plan_is_that_of_the_history_that_was_seen(sets, drawn):
     """Signer, roots and bytes: for a keeper that runs on, and for one that restarts every hour.

@@ -12,8 +12,9 @@ from hvac.utils import format_url
 
 from certagent.config.model import AppRoleAuth, CertAuth, JwtAuth, KubernetesAuth, TokenAuth
 from certagent.errors import AccessDenied, SourceUnavailable
+from certagent.sources.credentials import one_line_credential, read_credential
+from certagent.sources.http.failures import one_line
 from certagent.sources.vault.client import VaultRefused
-from certagent.sources.vault.failures import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,13 +22,6 @@ if TYPE_CHECKING:
     import hvac
 
     from certagent.config.model import Auth
-
-MAX_CREDENTIAL_BYTES = 64 << 10
-"""A service-account token has some 1 to 2 kB; Vault refuses requests with larger headers anyway."""
-ATTEMPTED_AGAIN = "It is read again at the next attempt."
-
-_LONGEST_BARE_NAME = 16
-"""Characters: longer than `secret-id` or `token.txt`, and shorter than any id of Vault's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +62,8 @@ class Authenticator:
                 return self._token(auth)
 
     def _approle(self, client: hvac.Client, auth: AppRoleAuth) -> Login:
-        role_id = _credential(auth.role_id_file, "role id")
-        content = _credential(auth.secret_id_file, "secret id")
+        role_id = read_credential(auth.role_id_file, "role id")
+        content = read_credential(auth.secret_id_file, "secret id")
         secret_id = self._secret_id(client, auth, content) if auth.secret_id_wrapped else content
         return _logged_in(
             lambda: client.auth.approle.login(
@@ -100,16 +94,16 @@ class Authenticator:
 
     def _token(self, auth: TokenAuth) -> Login:
         if auth.token_file:
-            return Login(_credential(auth.token_file, "Vault token"))
+            return Login(read_credential(auth.token_file, "Vault token"))
         if not self._environment_token.strip():
             raise AccessDenied(
                 "There is no Vault token.", hint="Set VAULT_TOKEN, or vault.auth.tokenFile."
             )
-        return Login(_checked(self._environment_token, "VAULT_TOKEN"))
+        return Login(one_line_credential(self._environment_token, "VAULT_TOKEN"))
 
 
 def _service_account(client: hvac.Client, auth: KubernetesAuth | JwtAuth) -> Login:
-    jwt = _credential(auth.token_file, "service-account token")
+    jwt = read_credential(auth.token_file, "service-account token")
     api = client.auth
     if isinstance(auth, KubernetesAuth):
 
@@ -166,39 +160,6 @@ def _malformed(key: str) -> SourceUnavailable:
         f"Vault answered a login without a usable {key!r}.",
         hint="Check that vault.auth names the right mount, and that vault.address is Vault's own.",
     )
-
-
-def _credential(path: str, what: str) -> str:
-    """Read a credential from its file, without the space around it.
-
-    A file that is not usable yet is `AccessDenied`, which is tried again: kubelet projects a token,
-    and an operator delivers a secret id, at a time of their own.
-    """
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - pathlib cannot read a bounded part
-            data = file.read(MAX_CREDENTIAL_BYTES + 1)
-    except OSError as error:
-        message = f"The {what} in {_shown(path)} cannot be read: {error.strerror}."
-        mistaken = _shown(path) != path
-        hint = f"Give the path of a file, not the {what} itself." if mistaken else ATTEMPTED_AGAIN
-        raise AccessDenied(message, hint=hint) from error
-    if len(data) > MAX_CREDENTIAL_BYTES:
-        raise AccessDenied(f"The {what} in {path} is too large.", hint=ATTEMPTED_AGAIN)
-    return _checked(data.decode("ascii", "replace"), f"The {what} in {path}")
-
-
-def _shown(path: str) -> str:
-    """Return a path, or the beginning of what seems to be a credential that was given for one."""
-    return path if "/" in path or len(path) <= _LONGEST_BARE_NAME else f"{path[:4]}…"
-
-
-def _checked(text: str, what: str) -> str:
-    text = text.strip()
-    if not text:
-        raise AccessDenied(f"{what} is empty.", hint=ATTEMPTED_AGAIN)
-    if not (text.isascii() and text.isprintable()) or " " in text:
-        raise AccessDenied(f"{what} is not one line of text.", hint=ATTEMPTED_AGAIN)
-    return text
 
 
 def _requirement(jwt: str, path: str) -> str:

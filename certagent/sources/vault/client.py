@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
-import re
 import time
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -19,23 +15,21 @@ from hvac.adapters import JSONAdapter, RawAdapter
 
 from certagent.config.model import CertAuth, VaultConfig, seconds
 from certagent.errors import SourceUnavailable
-from certagent.sources.vault.failures import failures, one_line
-from certagent.sources.vault.session import TimedSession
+from certagent.sources.http.answers import bounded_body, retry_delay
+from certagent.sources.http.failures import failures, one_line
+from certagent.sources.http.session import TimedSession
+from certagent.sources.vault.failures import ADVICE
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Mapping
 
-    import requests
-
-MAX_BODY_BYTES = 16 << 20
-"""No answer is larger. Vault's own limit for a secret is 1 MiB by default; far above it, so that a
-part that is too large is refused by its name, and not as an answer that is."""
 
 _LOG = logging.getLogger("certagent.vault")
 _OUTCOMES = {400: "denied", 401: "denied", 403: "denied", 404: "missing", 429: "limited"}
 _REFUSALS = frozenset({400, 401, 403, 404, 405})
 _NOT_SECRET = frozenset({"role", "name"})
+_ELSEWHERE = "Something else than Vault answers there: see vault.address."
 
 _STATUS_HINTS = {
     429: "A rate limit quota of Vault's was reached; the next attempt waits as long as it asks.",
@@ -112,10 +106,10 @@ class _Adapter(JSONAdapter):  # type: ignore[misc]  # hvac ships no types
             self._conceal(secret)
         try:
             kwargs["raise_exception"] = False
-            with failures(self._shown, started):
+            with failures(self._shown, started, ADVICE):
                 response = RawAdapter.request(self, method, url, headers, **kwargs)
                 status, retry_after = response.status_code, response.headers.get("Retry-After")
-                text = _bounded(response, self._shown)
+                text = bounded_body(response, self._shown, _ELSEWHERE)
             answer = self._judged(status, text, retry_after, secrets)
             outcome = _OUTCOMES.get(status, "ok")
         except VaultRefused:
@@ -151,7 +145,7 @@ class _Adapter(JSONAdapter):  # type: ignore[misc]  # hvac ships no types
         raise SourceUnavailable(
             f"Vault at {self._shown} cannot answer now ({shown}).",
             hint=_STATUS_HINTS.get(status, "Its own log tells why; the request is tried again."),
-            retry_after=_delay(retry_after),
+            retry_after=retry_delay(retry_after),
         )
 
 
@@ -176,31 +170,3 @@ def _object(text: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
-
-
-def _bounded(response: requests.Response, address: str) -> bytes:
-    body = bytearray()
-    with contextlib.closing(response):
-        for chunk in response.iter_content(1 << 16):
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise SourceUnavailable(
-                    f"The server at {address} sent more than {MAX_BODY_BYTES} bytes.",
-                    hint="Something else than Vault answers there: see vault.address.",
-                )
-    return bytes(body)
-
-
-def _delay(retry_after: str | None) -> float | None:
-    """Return the seconds of a Retry-After header (RFC 9110, 10.2.3), or None."""
-    if retry_after is None:
-        return None
-    if re.fullmatch(r"-?[0-9]+([.][0-9]+)?", retry_after.strip()):
-        return max(0.0, float(retry_after))
-    try:
-        moment = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    # RFC 9110 has only GMT; a date without a zone is taken for it.
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

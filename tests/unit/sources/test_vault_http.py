@@ -14,9 +14,10 @@ import pytest
 
 from certagent.config.model import TokenAuth, VaultConfig
 from certagent.errors import SourceUnavailable
-from certagent.sources.vault import deadline, session
-from certagent.sources.vault.client import MAX_BODY_BYTES, VaultRefused, new_client
-from certagent.sources.vault.failures import one_line
+from certagent.sources.http import deadline, session
+from certagent.sources.http.answers import MAX_BODY_BYTES
+from certagent.sources.http.failures import one_line
+from certagent.sources.vault.client import VaultRefused, new_client
 from tests.support.openbao import free_port
 from tests.support.scripted import ScriptedServer, answer
 from tests.support.tls import TLSAuthority

@@ -15,7 +15,7 @@ from requests.exceptions import InvalidProxyURL
 from requests.utils import get_environ_proxies, select_proxy
 
 from certagent.config.loopback import is_loopback
-from certagent.sources.vault.deadline import (
+from certagent.sources.http.deadline import (
     Deadline,
     Resolver,
     TimedConnection,

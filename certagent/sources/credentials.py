@@ -1,0 +1,52 @@
+"""Credentials that lie in files, and are read afresh whenever one is needed."""
+
+from __future__ import annotations
+
+from certagent.errors import AccessDenied
+
+MAX_CREDENTIAL_BYTES = 64 << 10
+"""A service-account token has some 1 to 2 kB; servers refuse requests with larger headers."""
+ATTEMPTED_AGAIN = "It is read again at the next attempt."
+
+_LONGEST_BARE_NAME = 16
+"""Characters: longer than `secret-id` or `token.txt`, and shorter than any id of Vault's."""
+
+
+def read_credential(path: str, what: str) -> str:
+    """Read a credential of one line from its file, without the space around it.
+
+    Raises `AccessDenied`, which is tried again, also where a file is not usable yet: kubelet
+    projects a token, and an operator delivers a secret, at a time of their own.
+    """
+    data = read_credential_bytes(path, what)
+    return one_line_credential(data.decode("ascii", "replace"), f"The {what} in {path}")
+
+
+def read_credential_bytes(path: str, what: str) -> bytes:
+    """Read what a file holds, as it is; raises `AccessDenied`."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - pathlib cannot read a bounded part
+            data = file.read(MAX_CREDENTIAL_BYTES + 1)
+    except OSError as error:
+        message = f"The {what} in {_shown(path)} cannot be read: {error.strerror}."
+        mistaken = _shown(path) != path
+        hint = f"Give the path of a file, not the {what} itself." if mistaken else ATTEMPTED_AGAIN
+        raise AccessDenied(message, hint=hint) from error
+    if len(data) > MAX_CREDENTIAL_BYTES:
+        raise AccessDenied(f"The {what} in {path} is too large.", hint=ATTEMPTED_AGAIN)
+    return data
+
+
+def one_line_credential(text: str, what: str) -> str:
+    """Return a credential without the space around it; raises `AccessDenied` unless it is one."""
+    text = text.strip()
+    if not text:
+        raise AccessDenied(f"{what} is empty.", hint=ATTEMPTED_AGAIN)
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise AccessDenied(f"{what} is not one line of text.", hint=ATTEMPTED_AGAIN)
+    return text
+
+
+def _shown(path: str) -> str:
+    """Return a path, or the beginning of what seems to be a credential that was given for one."""
+    return path if "/" in path or len(path) <= _LONGEST_BARE_NAME else f"{path[:4]}…"

@@ -1,0 +1,115 @@
+"""What went wrong below HTTP, in words; and foreign text, made fit to be shown."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import requests
+from urllib3.exceptions import ProxySchemeUnknown
+
+from certagent.errors import SourceUnavailable
+from certagent.sources.http.session import RedirectRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MAX_FOREIGN_TEXT = 300
+
+# What looks like a JWT, or like a token of Vault's, whoever's it may be.
+_TOKENS = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]+)*|\b(?:hvs|hvb|hvr|s|b)\.[\w-]{20,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to do about each kind of failure on the way to one service, called `service`."""
+
+    service: str
+    reach: str
+    trust: str
+    proxy: str
+    redirect: str
+    slow: str
+    files: str
+    tls: str
+
+
+# In the order of what tells most: one failure is a chain of several exceptions. The name of the
+# advice comes first.
+_FAILURES: tuple[tuple[str, type[Exception] | tuple[type[Exception], ...], str], ...] = (
+    (
+        "trust",
+        ssl.SSLCertVerificationError,
+        "The certificate of {address} is not trusted: {told}.",
+    ),
+    (
+        "proxy",
+        (requests.exceptions.InvalidProxyURL, ProxySchemeUnknown),
+        "The proxy on the way to {address} cannot be used: {told}.",
+    ),
+    ("proxy", requests.exceptions.ProxyError, "The proxy on the way to {address} failed."),
+    ("redirect", RedirectRefused, "{address} redirects: {told}."),
+    ("reach", socket.gaierror, "The name in {address} cannot be resolved: {told}."),
+    ("reach", ConnectionRefusedError, "Nothing listens at {address}: connection refused."),
+    (
+        "reach",
+        requests.ConnectTimeout,
+        "There was no connection to {address} after {after:.1f} s.",
+    ),
+    ("slow", TimeoutError, "{service} at {address} had not answered in full after {after:.1f} s."),
+    (
+        "files",
+        (FileNotFoundError, PermissionError),
+        "TLS with {address} was not possible: {told}.",
+    ),
+    ("tls", ssl.SSLError, "TLS with {address} failed: {told}."),
+)
+
+
+def one_line(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return foreign text as it may be shown: one bounded line, printable, without secrets."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "[redacted]")
+    text = _TOKENS.sub("[redacted]", text)
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= MAX_FOREIGN_TEXT else f"{text[: MAX_FOREIGN_TEXT - 1]}…"
+
+
+@contextlib.contextmanager
+def failures(address: str, started: float, advice: Advice) -> Iterator[None]:
+    """Tell what went wrong below HTTP as `SourceUnavailable`; `started` is monotonic."""
+    try:
+        yield
+    except (requests.RequestException, OSError, ValueError) as error:
+        message, hint = _explained(error, address, time.monotonic() - started, advice)
+        raise SourceUnavailable(message, hint=hint) from error
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception, and what it came of."""
+    met: set[int] = set()  # what is raised again can come of what it has caused itself
+    while error is not None and id(error) not in met:
+        yield error
+        met.add(id(error))
+        # urllib3 puts into an exception, and never raises, what fails behind a proxy.
+        inside = next((each for each in error.args if isinstance(each, BaseException)), None)
+        error = error.__cause__ or error.__context__ or inside
+
+
+def _explained(error: Exception, address: str, after: float, advice: Advice) -> tuple[str, str]:
+    """Return what happened, and its likely cause."""
+    causes = list(chain(error))
+    for topic, kind, message in _FAILURES:
+        for cause in causes:
+            if isinstance(cause, kind):
+                told = one_line(getattr(cause, "verify_message", None) or str(cause))
+                shown = message.format(
+                    address=address, after=after, told=told, service=advice.service
+                )
+                return shown, getattr(advice, topic)
+    return f"The connection to {address} failed: {one_line(str(causes[-1]))}.", advice.reach
