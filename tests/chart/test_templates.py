@@ -172,6 +172,11 @@ def test_tokens_are_for_one_audience_and_expire(including):
 
 # What would not work in a pod
 
+AZURE = {
+    "name": "a",
+    "source": {"azureKeyVault": {}},
+    "output": {"directory": "/etc/istio-ca"},
+}
 BUNDLE = {"name": "a", "source": {"files": {"directory": "/etc/cacerts"}}}
 OUTPUT = {"name": "istio-ca", "mountPath": "/etc/istio-ca", "sizeLimit": "1Mi"}
 REFUSED = [
@@ -182,6 +187,18 @@ REFUSED = [
     (
         {"config": {"vault": {"auth": {"tokenFile": "/tokens/vault"}}}},
         r"certagent\.config\.vault\.auth\.tokenFile: /tokens/vault lies on none",
+    ),
+    (
+        {
+            "config": {
+                "bundles": [AZURE],
+                "azure": {
+                    "vaultUrl": "https://mesh-ca.vault.azure.net",
+                    "credential": {"method": "workloadIdentity", "tokenFile": "/tokens/azure"},
+                },
+            }
+        },
+        r"certagent\.config\.azure\.credential\.tokenFile: /tokens/azure lies on none",
     ),
     (
         {"outputs": [{**OUTPUT, "name": "istio-token"}]},
@@ -223,6 +240,14 @@ def test_the_token_of_the_pod_itself_needs_no_volume(including):
     token = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
     ours = including.templates(tokens=[], config={"vault": {"auth": {"tokenFile": token}}})
+
+    assert len(ours["volumes"]) == 2
+
+
+def test_the_token_of_a_login_that_no_bundle_needs_is_not_asked_for(including):
+    azure = {"vaultUrl": "https://mesh-ca.vault.azure.net", "credential": "managedIdentity"}
+
+    ours = including.templates(tokens=[], config={"bundles": [AZURE], "azure": azure})
 
     assert len(ours["volumes"]) == 2
 

@@ -211,6 +211,20 @@ def test_the_example_is_a_configuration_that_the_agent_takes(tmp_path):
     assert f"{bundle.output.directory}/current/tls.crt" in README.read_text()
 
 
+def test_the_example_of_azure_is_taken_by_the_agent_and_by_istiods_pod(tmp_path, including):
+    (text,) = re.findall(r"```yaml\n# azure.yaml\n(.*?)```", README.read_text(), re.DOTALL)
+    values = yaml.safe_load(text)["certagent"]
+
+    config = configuration(tmp_path, values)
+    ours = including.templates(**values)
+
+    assert config.azure.vault_url == "https://mesh-ca.vault.azure.net"
+    (token,) = [each for each in ours["volumes"] if each["name"] == "azure-token"]
+    mounted = [each["name"] for each in ours["nativeSidecar"][0]["volumeMounts"]]
+    assert token["name"] in mounted
+    assert "vault-token" not in mounted
+
+
 def test_every_template_is_told():
     text = "".join(path.read_text() for path in (CHART / "templates").glob("*.tpl"))
     defined = set(re.findall(r'define "(certagent\.\w+)"', text))
