@@ -37,7 +37,8 @@ class Judged:
 
     `revision` is None where it was refused, and `findings` say why; of a good one they are
     warnings. `created_at` is the store's time, or None where it tells none. `expires_at`,
-    `is_first` and `is_mixture` are those of `sources.Revision`.
+    `is_first` and `is_mixture` are those of `sources.Revision`; `is_issued` tells that nobody
+    stored it.
     """
 
     version: str
@@ -47,11 +48,19 @@ class Judged:
     expires_at: datetime | None = None
     is_first: bool = False
     is_mixture: bool = False
+    is_issued: bool = False
 
     @property
     def bundle(self) -> VerifiedBundle | None:
         """The material that verified."""
         return self.revision.bundle if self.revision else None
+
+    @property
+    def unrenewed(self) -> Judged:
+        """It, once no other certificate is issued in its place."""
+        if not self.is_issued or self.revision is None:
+            return self
+        return replace(self, revision=self.revision.unrenewed)
 
     @property
     def withdrawn(self) -> str:
@@ -77,6 +86,7 @@ def judge(
         expires_at=revision.expires_at,
         is_first=revision.is_first,
         is_mixture=revision.is_mixture,
+        is_issued=revision.renewable_until is not None,
     )
     if revision.withdrawn:
         tombstone: HistoricRevision[Certificate] = HistoricRevision.tombstone(
@@ -94,6 +104,8 @@ def judge(
     if revision.expires_at is not None:
         # Not a tombstone: its root stays trusted as long as its leafs may live (C8, C9).
         good = replace(good, not_after=min(good.not_after, revision.expires_at))
+    if revision.renewable_until is not None:
+        good = good.renewable(revision.renewable_until)
     return told(good, verified.warnings)
 
 
@@ -179,11 +191,14 @@ class Chronicle:
         return None
 
     def _gone_from_the_store(self, found: Sequence[Judged]) -> tuple[Judged, ...]:
-        """Return what is remembered and was not found: cut off, or the store keeps no history."""
+        """Return what is remembered and was not found: cut off, or the store keeps no history.
+
+        Where certificates are issued, it is those that are not renewed any more.
+        """
         again = {(each.version, each.created_at) for each in found if each.created_at}
         judged_again = found[0].version if found else ""
         return tuple(
-            each
+            each.unrenewed
             for index, each in enumerate(self.entries)
             if (each.version, each.created_at) not in again
             and not (index == 0 and each.bundle is None and each.version == judged_again)

@@ -362,7 +362,8 @@ class Keeper:
             self._reporter.withdrawn(judged, is_newest=is_newest)
         elif judged.bundle is not None:
             running_since, stored = self.status.last_success, judged.created_at
-            late = self._now - stored if stored and running_since else timedelta()
+            is_late = stored and running_since and not judged.is_issued
+            late = self._now - stored if stored and is_late else timedelta()
             if self._kind.is_ca and late > self.assignment.policy.slack:
                 self._reporter.late(judged, late)
         else:

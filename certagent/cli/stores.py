@@ -106,6 +106,12 @@ def readable(arguments: argparse.Namespace) -> Iterator[list[Place]]:
     if wanted and wanted.azure_key_vault and config.azure:
         _require_vault(config.azure, arguments.source)
     bundles = [_bundle(config, wanted)] if wanted else list(config.bundles)
+    if issued := [bundle.name for bundle in bundles if bundle.source.vault_pki]:
+        raise UsageError(
+            f"{', '.join(issued)}: Vault issues a certificate to each pod, and stores no history.",
+            hint="To look would mean to have one signed. `certagent status` shows what is"
+            " published,\nand `vault list <mount>/issuers` what comes; a SOURCE is planned alone.",
+        )
     with ExitStack() as stack:
         vault = azure = None
         if any(bundle.source.vault_kv for bundle in bundles):

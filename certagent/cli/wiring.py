@@ -11,6 +11,7 @@ import os
 import random
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from certagent.agent import GRACE, Agent, Follower, Tempo
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from certagent.config.model import BundleConfig, Config, FilesSource
+    from certagent.config.model import VaultPKISource as VaultPKIConfig
+    from certagent.material.bundle import KeyCertBundle
+    from certagent.material.history import Policy
     from certagent.material.kinds import Kind
+    from certagent.sinks import Sink
     from certagent.sources import Connection, Source
     from certagent.sources.azure import AzureConnection
     from certagent.sources.vault import VaultConnection
@@ -94,7 +99,8 @@ def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
 
 
 def _vault(config: Config, signals: Signals) -> VaultConnection | None:
-    if not any(bundle.source.vault_kv for bundle in config.bundles) or not config.vault:
+    sources = [bundle.source for bundle in config.bundles]
+    if not any(source.vault_kv or source.vault_pki for source in sources) or not config.vault:
         return None
     from certagent.sources.vault import VaultConnection  # noqa: PLC0415 - only for Vault
 
@@ -127,13 +133,14 @@ def _tempo(config: Config) -> Tempo:
 
 def _assignment(bundle: BundleConfig, config: Config, stores: Stores, *, stays: bool) -> Assignment:
     of = kind(bundle.kind, bundle.usage)
+    sink, rules = _sink(bundle), policy(config, of)
     fallback = bundle.fallback and _directory_source(bundle.fallback.files, of)
     return Assignment(
         bundle.name,
-        _source(bundle, stores, of),
-        _sink(bundle),
+        _source(bundle, stores, of, sink, rules),
+        sink,
         bundle.required,
-        policy=policy(config, of),
+        policy=rules,
         pins=pins(config),
         # Whom `init` publishes for has not started yet.
         reader=_reader(config) if stays and of.is_ca else Reader(),
@@ -180,11 +187,13 @@ def _reader(config: Config) -> Reader:
     return Reader(may_run=True, takes_roots=mode != "hold", pace=seconds(config.refresh.interval))
 
 
-def _source(bundle: BundleConfig, stores: Stores, of: Kind) -> Source:
+def _source(bundle: BundleConfig, stores: Stores, of: Kind, sink: Sink, rules: Policy) -> Source:
     if bundle.source.vault_kv and stores.vault:
         from certagent.sources.vault import VaultKVSource  # noqa: PLC0415 - only for Vault
 
         return VaultKVSource(stores.vault, bundle.source.vault_kv, of)
+    if bundle.source.vault_pki and stores.vault:
+        return _issuing(bundle.source.vault_pki, stores.vault, of, sink, rules)
     if bundle.source.azure_key_vault and stores.azure:
         from certagent.sources.azure import KeyVaultSource  # noqa: PLC0415 - only for Azure
 
@@ -192,6 +201,20 @@ def _source(bundle: BundleConfig, stores: Stores, of: Kind) -> Source:
     if bundle.source.files:
         return _directory_source(bundle.source.files, of)
     raise ConfigurationError(f"The bundle {bundle.name} has no source.")
+
+
+def _issuing(
+    config: VaultPKIConfig, vault: VaultConnection, of: Kind, sink: Sink, rules: Policy
+) -> Source:
+    """Return a source that goes on with what is published, and stages a change of its issuer."""
+    from certagent.sources.vault.pki import Destination, VaultPKISource  # noqa: PLC0415 - likewise
+
+    def held() -> KeyCertBundle | None:
+        published = sink.read()
+        return of.bundle_of(published.files) if published else None
+
+    distribute = timedelta() if rules.immediate else rules.distribute
+    return VaultPKISource(vault, config, Destination(of, held, distribute))
 
 
 def _directory_source(config: FilesSource, of: Kind) -> Source:

@@ -13,6 +13,7 @@ from certagent.config.model import (
     BundleConfig,
     CertAuth,
     Config,
+    RefreshConfig,
     RotationConfig,
     TokenAuth,
     VaultConfig,
@@ -225,6 +226,11 @@ def parse_source(text: str) -> dict[str, Any]:
         from certagent.config.keyvault import parse_vault  # noqa: PLC0415 - only for Azure
 
         return parse_vault(place)
+    if store == "vault-pki":
+        raise ValueError(
+            f"{text!r} names certificates that Vault issues: none are stored that could be read,"
+            " planned or written; configure them as vaultPKI in a file"
+        )
     raise ValueError(
         f"expected vault:<mount>/<path>, azure:<vault name> or file:<directory>, got {text!r}"
     )
@@ -237,7 +243,7 @@ def _apply_rest(
     listed = bundles if isinstance(bundles, list) else []
     sources = [one.get("source") for one in listed if isinstance(one, dict)]
     stores = {key for source in sources if isinstance(source, dict) for key in source}
-    uses_vault, uses_azure = "vaultKV" in stores, "azureKeyVault" in stores
+    uses_vault, uses_azure = bool(stores & {"vaultKV", "vaultPKI"}), "azureKeyVault" in stores
     unused = {"vault": not uses_vault, "azure": not uses_azure}
     if uses_azure:
         from certagent.config.keyvault import spell_out  # noqa: PLC0415 - only for Azure
@@ -291,7 +297,7 @@ def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str
             )
         ):
             yield f"{at}.hooks: rotation.istiod: restart needs a hook with `on: roots`"
-        yield from (f"{at}.source{fault}" for fault in _source_faults(bundle))
+        yield from (f"{at}.source{fault}" for fault in _source_faults(bundle, config.refresh))
     durations = {
         "refresh.interval": config.refresh.interval,
         "init.deadline": config.init.deadline,
@@ -314,11 +320,17 @@ def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str
             yield f"{name}: expected more than nothing and at most a year, got {duration[:40]}"
 
 
-def _source_faults(bundle: BundleConfig) -> Iterator[str]:
+def _source_faults(bundle: BundleConfig, refresh: RefreshConfig) -> Iterator[str]:
     source = bundle.source
-    chosen = [key for key in (source.vault_kv, source.azure_key_vault, source.files) if key]
-    if len(chosen) != 1:
-        yield ": expected exactly one of vaultKV, azureKeyVault, files"
+    chosen = (source.vault_kv, source.vault_pki, source.azure_key_vault, source.files)
+    if sum(map(bool, chosen)) != 1:
+        yield ": expected exactly one of vaultKV, vaultPKI, azureKeyVault, files"
+    if source.vault_pki:
+        from certagent.config.pki import pki_faults  # noqa: PLC0415 - only for Vault PKI
+
+        yield from (
+            f".vaultPKI{fault}" for fault in pki_faults(source.vault_pki, bundle.kind, refresh)
+        )
     if source.azure_key_vault:
         from certagent.config.keyvault import source_faults  # noqa: PLC0415 - only for Azure
 

@@ -110,7 +110,7 @@ Auth = KubernetesAuth | JwtAuth | AppRoleAuth | CertAuth | TokenAuth
 
 
 class VaultConfig(_Model, frozen=True):
-    """The server that all `vaultKV` sources of this agent read from, with one login for all."""
+    """The server behind all `vaultKV` and `vaultPKI` sources, with one login for all."""
 
     address: Text
     auth: Auth
@@ -260,6 +260,31 @@ class AzureKeyVaultSource(_Model, frozen=True):
     secret: SecretName | UnsetType = UNSET
 
 
+class VaultPKISource(_Model, frozen=True):
+    """A certificate that Vault's PKI engine issues, for a key that never leaves the pod.
+
+    With `role` a leaf (kind: tls), without one an intermediate CA (kind: ca).
+    """
+
+    mount: Text
+    # What is asked for; renewed after two thirds of it at the latest. A CA needs a few days at
+    # least: what istiod signs ends with its signer.
+    ttl: Duration
+    # The subject's CN. A leaf without one has its first DNS name there.
+    common_name: OptionalText = ""
+    key_type: Literal["rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384"] = "rsa-2048"
+    role: OptionalText = ""
+    # A leaf's alternative names, as its role allows them.
+    dns_names: tuple[Text, ...] = ()
+    uri_sans: tuple[Text, ...] = ()
+    ip_sans: tuple[Text, ...] = ()
+    # How many CAs may stand below an intermediate: 0 is right for istiod, which signs leafs.
+    path_length: Annotated[int, Meta(ge=0, le=10)] = 0
+    # The issuer's id or name in the mount. Not given, it is the mount's default issuer, asked at
+    # sign-intermediate or sign/<role>; else at issuer/<this>/…, which `default` names too.
+    issuer: OptionalText = ""
+
+
 class FilesSource(_Model, frozen=True):
     """A directory that holds the parts under the names that their reader opens."""
 
@@ -270,6 +295,7 @@ class SourceConfig(_Model, frozen=True):
     """Where a bundle comes from: exactly one of these."""
 
     vault_kv: VaultKVSource | UnsetType = field(default=UNSET, name="vaultKV")
+    vault_pki: VaultPKISource | UnsetType = field(default=UNSET, name="vaultPKI")
     azure_key_vault: AzureKeyVaultSource | UnsetType = UNSET
     files: FilesSource | UnsetType = UNSET
 

@@ -70,6 +70,8 @@ ERRORS: Mapping[str, str] = MappingProxyType(
         "root-not-a-ca": "A certificate among the roots is not a CA.",
         "no-valid-root": "Roots are there, and none of them is valid now.",
         "root-not-pinned": "A root is not among those that trust.roots lists.",
+        # Issued on request
+        "issued-otherwise": "The issuer signed another certificate than was asked for.",
         # Revocation lists
         "crl-unreadable": "A list is damaged.",
         "crl-missing": "A signer of the chain, or its root, has no list.",

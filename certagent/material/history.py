@@ -6,7 +6,7 @@ who reads it, whenever he reads it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -72,6 +72,19 @@ class HistoricRevision(Generic[RootT]):
             frozenset(verified.anchors),
             bundle=verified,
         )
+
+    def renewable(self, until: datetime) -> HistoricRevision[RootT]:
+        """Return it as of one who is issued another certificate whenever his own gets old.
+
+        It is in force from `stored_at` on, whenever this certificate was made: a pod that is born
+        in the middle of a rotation has a fresh one, and must come to the same plan.
+        """
+        return replace(self, not_before=self.stored_at, not_after=until)
+
+    @property
+    def unrenewed(self) -> HistoricRevision[RootT]:
+        """Return it as of one who is not issued another certificate: this one's end is the end."""
+        return replace(self, not_after=self.bundle.not_after) if self.bundle else self
 
     @classmethod
     def tombstone(

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from certagent.material import pem
 from certagent.material.raw import RawBundle
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ class KeyType(StrEnum):
             return ec.generate_private_key(ec.SECP384R1())
         return rsa.generate_private_key(public_exponent=65537, key_size=int(self[3:]))
 
+    def is_kind_of(self, key: object) -> bool:
+        """Say whether a public key is of this kind."""
+        if isinstance(key, rsa.RSAPublicKey):
+            return self == f"rsa{key.key_size}"
+        return isinstance(key, ec.EllipticCurvePublicKey) and self == f"ec{key.curve.key_size}"
+
 
 @dataclass(frozen=True, slots=True)
 class Validity:
@@ -81,7 +88,7 @@ class Issued:
     @property
     def key_pem(self) -> bytes:
         """The key in PKCS #8 (`PRIVATE KEY`), as `openssl genrsa` writes it since OpenSSL 3."""
-        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return pem.encode("PRIVATE KEY", pkcs8(self.key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +152,11 @@ class Authority(Issued):
             chain=b"".join(each.certificate_pem for each in path),
             roots=path[-1].certificate_pem,
         )
+
+
+def pkcs8(key: PrivateKey) -> bytes:
+    """Return a key's DER in PKCS #8."""
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
 
 def root(

@@ -42,6 +42,9 @@ class Revision:
     is_mixture: bool = False
     """Its parts are versioned one by one, and were not all stored at the same time: an operator may
     have been in the middle of storing them. That it does not verify is then to be expected."""
+    renewable_until: datetime | None = None
+    """Set where the certificate was issued on request, and will be again: until when its issuer
+    can. When each agent had its own made is no part of the history, and neither is its end."""
 
 
 class Source(Protocol):

@@ -78,6 +78,7 @@ def test_init_from_vault_loads_nothing_of_azure_nor_what_operators_use(loaded, o
     )
 
     assert "hvac" in modules
+    assert "certagent.sources.vault.pki" not in modules
     assert not modules & (AZURE | OPERATORS_ONLY | GATEWAYS_ONLY | {"certagent.sources.azure"})
     assert "yaml" not in modules, "the environment needs no YAML"
 
@@ -133,3 +134,22 @@ def test_check_loads_no_client(loaded, certs):
 
 def test_schema_loads_no_cryptography(loaded):
     assert not loaded("schema") & {"cryptography", "hvac", "requests"}
+
+
+def test_init_from_a_pki_mount_loads_what_issues_and_nothing_of_azure(loaded, openbao, tmp_path):
+    mount = openbao.pki()
+    openbao.issuer(mount, "A")
+    config = tmp_path / "certagent.yaml"
+    config.write_text(
+        "bundles:\n"
+        "- name: istiod-ca\n"
+        f"  source: {{vaultPKI: {{mount: {mount}, ttl: 720h, commonName: Mesh CA}}}}\n"
+        f"  output: {{directory: {tmp_path / 'ca'}}}\n"
+    )
+
+    modules = loaded(
+        "init", "--config", config, VAULT_ADDR=openbao.address, VAULT_TOKEN=openbao.token
+    )
+
+    assert "certagent.sources.vault.pki" in modules
+    assert not modules & (AZURE | OPERATORS_ONLY - {"certagent.material.issuing"})

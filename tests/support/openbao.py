@@ -289,3 +289,51 @@ class OpenBao:
             **options,
         }
         self.call("POST", f"auth/{mount}/role/{role}", wanted)
+
+    def pki(self, *, max_ttl: str = "87600h") -> str:
+        """Mount a PKI engine that has no issuer yet, and return its path."""
+        mount = self.unique("pki")
+        config = {"max_lease_ttl": max_ttl, "default_lease_ttl": "1h"}
+        self.call("POST", f"sys/mounts/{mount}", {"type": "pki", "config": config})
+        return mount
+
+    def issuer(self, mount: str, name: str, **options: object) -> str:
+        """Generate a root in a PKI mount and return its id; the first one is the default."""
+        wanted = {"common_name": name, "issuer_name": name, "key_type": "ec", "ttl": "87600h"}
+        answer = self.call("POST", f"{mount}/root/generate/internal", {**wanted, **options})
+        return str(answer["data"]["issuer_id"])
+
+    def import_issuer(self, mount: str, bundle: bytes) -> str:
+        """Import a CA with its key (PEM) into a PKI mount and return its id."""
+        wanted = {"pem_bundle": bundle.decode()}
+        answer = self.call("POST", f"{mount}/issuers/import/bundle", wanted)
+        return str(answer["data"]["imported_issuers"][0])
+
+    def make_default(self, mount: str, issuer: str) -> None:
+        """Let a PKI mount sign with another of its issuers."""
+        self.call("POST", f"{mount}/config/issuers", {"default": issuer})
+
+    def remove_issuer(self, mount: str, issuer: str) -> None:
+        """Remove an issuer from a PKI mount."""
+        self.call("DELETE", f"{mount}/issuer/{issuer}")
+
+    def pki_role(self, mount: str, role: str, **options: object) -> None:
+        """Let a role sign for example.com and what is below it, for any kind of key."""
+        wanted = {
+            "allowed_domains": ["example.com"],
+            "allow_subdomains": True,
+            "allow_wildcard_certificates": True,
+            "allowed_uri_sans": ["spiffe://cluster.local/*"],
+            "key_type": "any",
+            **options,
+        }
+        self.call("POST", f"{mount}/roles/{role}", wanted)
+
+    def policy_of(self, **paths: str) -> str:
+        """Create a policy of paths with one capability each."""
+        name = self.unique("policy")
+        rules = "\n".join(
+            f'path "{path}" {{ capabilities = ["{what}"] }}' for path, what in paths.items()
+        )
+        self.call("POST", f"sys/policies/acl/{name}", {"policy": rules})
+        return name

@@ -30,6 +30,9 @@ _OUTCOMES = {400: "denied", 401: "denied", 403: "denied", 404: "missing", 429: "
 _REFUSALS = frozenset({400, 401, 403, 404, 405})
 _NOT_SECRET = frozenset({"role", "name"})
 _ELSEWHERE = "Something else than Vault answers there: see vault.address."
+_NO_SECRETS = frozenset({"csr"})
+"""A body with such a field is a request to sign, which has nothing to hide."""
+
 
 _STATUS_HINTS = {
     429: "A rate limit quota of Vault's was reached; the next attempt waits as long as it asks.",
@@ -151,7 +154,7 @@ class _Adapter(JSONAdapter):  # type: ignore[misc]  # hvac ships no types
 
 def _secrets(token: str | None, sent: object) -> list[str]:
     """Return what a request carries and its answer may echo."""
-    body = sent if isinstance(sent, dict) else {}
+    body = sent if isinstance(sent, dict) and not _NO_SECRETS & sent.keys() else {}
     return [token or "", *(str(v) for key, v in body.items() if key not in _NOT_SECRET)]
 
 

@@ -1,0 +1,87 @@
+"""The requests that are made to a PKI engine, three of them, and what its refusals mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hvac.utils import format_url
+
+from certagent.errors import SourceUnavailable
+from certagent.sources.vault.client import VaultRefused
+from certagent.sources.vault.pki import refusals
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from certagent.errors import CertagentError
+    from certagent.sources.vault.connection import VaultConnection
+
+_NOT_FOUND = 404
+
+
+class Engine:
+    """One mount; `name` is how operators know the source that asks.
+
+    All methods raise `SecretNotFound`, `AccessDenied` or `SourceUnavailable`.
+    """
+
+    def __init__(self, connection: VaultConnection, mount: str, name: str) -> None:
+        self._connection = connection
+        self.mount = mount.strip("/")
+        self._name = name
+
+    def issuers(self) -> dict[str, Mapping[str, Any]]:
+        """Return what is told of each issuer, by its id: issuer_name, key_id, is_default."""
+        url = format_url("/v1/{mount}/issuers", mount=self.mount)
+        try:
+            answer = self._connection.call(lambda client: client.adapter.list(url), self._name)
+        except VaultRefused as refused:
+            if refused.status == _NOT_FOUND and not refused.reason:
+                raise self._empty() from refused
+            raise refusals.of_reading(refused, self.mount, "issuers", "list") from refused
+        told = _data(answer).get("key_info")
+        if not isinstance(told, dict) or not all(isinstance(each, dict) for each in told.values()):
+            raise refusals.malformed("key_info")
+        return told
+
+    def issuer(self, id_: str) -> Mapping[str, Any]:
+        """Return an issuer's `certificate` and its `ca_chain`."""
+        url = format_url("/v1/{mount}/issuer/{id}/json", mount=self.mount, id=id_)
+        try:
+            answer = self._connection.call(lambda client: client.adapter.get(url), self._name)
+        except VaultRefused as refused:
+            path = "issuer/+/json"
+            raise refusals.of_reading(refused, self.mount, path, "read") from refused
+        return _data(answer)
+
+    def sign(self, path: str, body: Mapping[str, object]) -> Mapping[str, Any]:
+        """Have a request signed; `path` is that below the mount."""
+        parts = "/".join(f"{{p{index}}}" for index, _ in enumerate(path.split("/")))
+        names = {f"p{index}": part for index, part in enumerate(path.split("/"))}
+        url = format_url(f"/v1/{{mount}}/{parts}", mount=self.mount, **names)
+        try:
+            answer = self._connection.call(
+                lambda client: client.adapter.post(url, json=dict(body)), self._name
+            )
+        except (VaultRefused, SourceUnavailable) as error:
+            raise refusals.of_signing(error, self.mount, path) from error
+        return _data(answer)
+
+    def _empty(self) -> CertagentError:
+        """Say why there is no list: other engines answer as a PKI engine without issuers does."""
+        url = format_url("/v1/sys/internal/ui/mounts/{mount}", mount=self.mount)
+        try:
+            answer = self._connection.call(lambda client: client.adapter.get(url), self._name)
+            engine = str(_data(answer).get("type"))
+        except (VaultRefused, SourceUnavailable):
+            engine = "pki"  # it may not be asked: the likelier of the two
+        if engine != "pki":
+            return refusals.another_engine(self.mount, engine)
+        return refusals.no_issuer(self.mount, "default")
+
+
+def _data(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = answer.get("data")
+    if not isinstance(data, dict):
+        raise refusals.malformed("data")
+    return data

@@ -1,0 +1,173 @@
+"""The issuers of a PKI mount, as anybody may read them: certificates, names, and the default."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cryptography.exceptions import InvalidSignature
+
+from certagent.errors import SecretNotFound
+from certagent.material import pem
+from certagent.material.certificates import Certificate, Unparseable
+from certagent.sources.vault.pki.refusals import malformed, no_issuer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from certagent.sources.vault.pki.engine import Engine
+
+DEFAULT = "default"
+"""The name by which the mount's default issuer can be asked for; no issuer may have it."""
+
+_LOG = logging.getLogger("certagent.vault")
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """A CA of the mount that has a key there; `chain` is its own certificate and those above it."""
+
+    id: str
+    name: str
+    chain: tuple[Certificate, ...]
+
+    @property
+    def shown(self) -> str:
+        """How an operator knows it."""
+        return f"{self.name or self.id} ({self.chain[0].subject})"
+
+    @property
+    def roots(self) -> tuple[Certificate, ...]:
+        """The self-signed ends of its chain."""
+        return tuple(each for each in self.chain if _is_root(each))
+
+    @property
+    def intermediates(self) -> tuple[Certificate, ...]:
+        """What stands between that which it issues and the roots: itself first, if it is none."""
+        return tuple(each for each in self.chain if not _is_root(each))
+
+    @property
+    def since(self) -> datetime:
+        """The earliest time at which it can have come into the mount.
+
+        Vault does not tell when that was. For an issuer that was generated there it is some 30
+        seconds before (the default of not_before_duration), which `rotation.slack` covers.
+        """
+        return max(each.not_before for each in self.chain)
+
+    @property
+    def not_after(self) -> datetime:
+        """Until when it can issue."""
+        return min(each.not_after for each in self.chain)
+
+    def issued(self, certificate: Certificate) -> bool:
+        """Say whether it signed a certificate."""
+        try:
+            certificate.x509.verify_directly_issued_by(self.chain[0].x509)
+        except (ValueError, TypeError, InvalidSignature):
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """What a mount is able to issue with: `current` is the default, or the one that was chosen."""
+
+    issuers: tuple[Issuer, ...]
+    current: Issuer
+
+    @property
+    def roots(self) -> tuple[Certificate, ...]:
+        """The roots of all issuers, each once, in no order that means anything."""
+        return tuple(dict.fromkeys(root for issuer in self.issuers for root in issuer.roots))
+
+    def has(self, issuer: Issuer) -> bool:
+        """Say whether an issuer is still there."""
+        return any(each.id == issuer.id for each in self.issuers)
+
+
+class Issuers:
+    """Reads the mount: one request while nothing changes, and one more for each issuer.
+
+    `wanted` is the name or id of the issuer to ask.
+    """
+
+    def __init__(self, engine: Engine, wanted: str = DEFAULT) -> None:
+        self._engine = engine
+        self._wanted = wanted
+        self._listed: frozenset[str] = frozenset()
+        self._issuers: dict[str, Issuer] = {}
+        self._warned: set[str] = set()
+
+    def read(self, now: datetime) -> Mount:
+        """Return the mount as it is now.
+
+        One that has expired, or whose key lies elsewhere, issues nothing and does not count. One
+        without a root can be the current one alone. Raises what `Source.revisions` raises.
+        """
+        listed = self._engine.issuers()
+        if listed.keys() != self._listed:
+            # Any of the chains may be another now: an imported root completes that of others.
+            self._issuers, self._listed = {}, frozenset()
+        current = self._current(listed)
+        named = {id_: info for id_, info in listed.items() if info.get("key_id") or id_ == current}
+        for id_, info in named.items():
+            if id_ not in self._issuers:
+                self._issuers[id_] = self._issuer(id_, str(info.get("issuer_name") or ""))
+        self._listed = frozenset(listed)
+        return self._mount([self._issuers[id_] for id_ in named], current, now)
+
+    def _mount(self, issuers: Sequence[Issuer], current: str, now: datetime) -> Mount:
+        asked = next(each for each in issuers if each.id == current)
+        if not asked.roots:
+            raise self._rootless(asked)
+        for issuer in issuers:
+            if not issuer.roots and issuer.id not in self._warned:
+                self._warned.add(issuer.id)
+                _LOG.warning("%s", self._rootless(issuer).message)
+        lasting = (each for each in issuers if each.roots and each.not_after > now)
+        return Mount(tuple(dict.fromkeys((*lasting, asked))), asked)
+
+    def _current(self, listed: Mapping[str, Mapping[str, Any]]) -> str:
+        """Return the id of the issuer that is to be asked."""
+        for id_, info in listed.items():
+            names = {id_, info.get("issuer_name"), DEFAULT if info.get("is_default") else id_}
+            if self._wanted in names:
+                return id_
+        raise no_issuer(self._engine.mount, self._wanted, listed)
+
+    def _issuer(self, id_: str, name: str) -> Issuer:
+        data = self._engine.issuer(id_)
+        texts = [data.get("certificate"), *(data.get("ca_chain") or ())]
+        return Issuer(id_, name, certificates(texts))
+
+    def _rootless(self, issuer: Issuer) -> SecretNotFound:
+        last = issuer.chain[-1]
+        return SecretNotFound(
+            f"The chain of the issuer {issuer.shown} in {self._engine.mount!r} has no root: it ends"
+            f" below {last.issuer!r}.",
+            hint="Import the root's certificate, and the chain is complete:"
+            f" `vault write {self._engine.mount}/issuers/import/cert pem_bundle=@root.pem`.",
+        )
+
+
+def certificates(texts: Sequence[object]) -> tuple[Certificate, ...]:
+    """Read certificates in PEM, each once; raises `SourceUnavailable` for what is none."""
+    found: dict[Certificate, None] = {}
+    for text in texts:
+        if not isinstance(text, str):
+            raise malformed("certificate")
+        blocks, faults = pem.decode(text.encode(), "chain")
+        if faults or not blocks:
+            raise malformed("certificate")
+        try:
+            found |= {Certificate.load(block.der): None for block in blocks}
+        except Unparseable as fault:
+            raise malformed("certificate") from fault
+    return tuple(found)
+
+
+def _is_root(certificate: Certificate) -> bool:
+    return certificate.subject_name == certificate.issuer_name
