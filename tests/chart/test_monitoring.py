@@ -41,8 +41,20 @@ def panels():
     return json.loads(DASHBOARD.read_text())["panels"]
 
 
+ISSUED = {
+    "name": "issued",
+    "source": {"vaultPKI": {"mount": "pki", "commonName": "Mesh CA", "ttl": "48h"}},
+    "output": {"directory": "/etc/istio-ca"},
+}
+STORED = {
+    "name": "stored",
+    "kind": "tls",
+    "source": {"vaultKV": {"mount": "gateways", "path": "ingress"}},
+    "output": {"directory": "/etc/certagent/ingress"},
+}
 EXPRESSIONS = [
     *((rule["alert"], rule["expr"]) for rule in rules()),
+    *((rule["alert"], rule["expr"]) for rule in rules(config={"bundles": [ISSUED]})),
     *((panel["title"], target["expr"]) for panel in panels() for target in panel["targets"]),
 ]
 
@@ -161,6 +173,24 @@ def test_without_a_configuration_the_windows_are_the_agents_defaults():
     assert made == [f"{seconds(window) + slack:.0f}s" for window in (distribute, retire)]
     (stale,) = [rule["expr"] for rule in rules() if rule["alert"] == "CertagentStale"]
     assert stale.endswith(f"> {10 * seconds(RefreshConfig().interval):.0f}")
+
+
+def test_what_vault_issues_is_watched_by_its_own_lifetime():
+    """It would always end within 30 days; its roots are stored like any others."""
+    made = rules(config={"bundles": [ISSUED, STORED]})
+
+    (renewed,) = [rule["expr"] for rule in made if rule["alert"] == "CertagentNotRenewed"]
+    assert renewed.endswith('{bundle="issued", part!="roots"}) - time() < 43200')
+    days = [rule["expr"] for rule in made if rule["alert"].startswith("CertagentExpires")]
+    assert len(days) == 3
+    assert all(
+        'unless certagent_not_after_timestamp_seconds{bundle=~"issued"' in each for each in days
+    )
+
+
+def test_only_a_cas_roots_must_agree_over_clusters():
+    """A gateway's ca.crt is its own clients'."""
+    assert not [rule for rule in rules(config={"bundles": [STORED]}) if "Clusters" in rule["alert"]]
 
 
 def test_clusters_are_told_apart_by_the_label_that_is_named():

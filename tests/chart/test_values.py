@@ -245,8 +245,9 @@ def test_every_alert_is_told_with_its_severity():
             re.findall(r"`(\w+)`", names), severities.split(", "), strict=True
         )
     }
-    made = rendered({"prometheusRule": {"enabled": True}})["PrometheusRule/certagent"]
-    (group,) = made["spec"]["groups"]
+    issued = bundle(source={"vaultPKI": {"mount": "pki", "commonName": "CA", "ttl": "48h"}})
+    values = {"prometheusRule": {"enabled": True}, "config": {"bundles": [issued]}}
+    (group,) = rendered(values)["PrometheusRule/certagent"]["spec"]["groups"]
 
     assert told == {(rule["alert"], rule["labels"]["severity"]) for rule in group["rules"]}
 
