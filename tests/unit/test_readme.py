@@ -34,6 +34,14 @@ def test_the_sample_configuration_is_taken(tmp_path):
     assert config.bundles[0].output.directory == "/etc/istio-ca"
 
 
+@pytest.mark.parametrize("sample", ["gateway.yaml", "istiod-pki.yaml", "azure.yaml"])
+def test_the_other_samples_are_taken_too(tmp_path, sample):
+    path = tmp_path / sample
+    path.write_text(block(sample))
+
+    assert load(str(path), {}).bundles
+
+
 def test_the_overlay_configures_the_agent_and_mounts_what_it_names():
     overlay = yaml.safe_load(block("overlay.yaml"))
     (agent,) = overlay["initContainers"]
