@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import pytest
 
+from tests.support.azure import AzureCloud
 from tests.support.openbao import OpenBao
 from tests.support.tls import TLSAuthority
 from tests.support.tokenreview import Cluster
@@ -55,3 +57,16 @@ def openbao(tls):
     """A real OpenBao, also on TLS; each test makes mounts and policies of its own in it."""
     with OpenBao(tls) as running:
         yield running
+
+
+@pytest.fixture
+def azure(tls, monkeypatch):
+    """Azure, and an environment that leads there: also for the processes that a test starts."""
+    with AzureCloud(tls) as running:
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        yield running
+    if "azure.keyvault.secrets" in sys.modules:
+        # The SDK keeps, for the whole process, where each vault sends for tokens.
+        http_challenge_cache = sys.modules["azure.keyvault.secrets._shared.http_challenge_cache"]
+        http_challenge_cache.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 DAY = timedelta(days=1)
@@ -42,13 +43,18 @@ class TLSAuthority:
         self.ca_file.write_text(self.ca_pem)
 
     def issue(
-        self, name: str, *, not_after: datetime | None = None, client: bool = False
+        self,
+        name: str,
+        *,
+        not_after: datetime | None = None,
+        client: bool = False,
+        names: Sequence[str] = ("localhost",),
     ) -> tuple[Path, Path]:
-        """Return the files of a new certificate, for localhost and 127.0.0.1, and of its key."""
+        """Return the files of a new certificate, for the names and 127.0.0.1, and of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         not_after = not_after or datetime.now(UTC) + DAY
         usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
-        hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        hosts = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), *map(x509.DNSName, names)]
         certificate = (
             self._builder(key.public_key(), not_after - 2 * DAY, not_after)
             .subject_name(_name(name))
@@ -63,7 +69,7 @@ class TLSAuthority:
         key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return cert_file, key_file
 
-    def server_context(self, name: str = "server", **how: datetime) -> ssl.SSLContext:
+    def server_context(self, name: str = "server", **how: Any) -> ssl.SSLContext:
         """Return a context for a server with a new certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*self.issue(name, **how))
