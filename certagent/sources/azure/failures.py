@@ -48,6 +48,9 @@ MACHINE = Advice(
 )
 
 TOO_MANY = 429
+DISABLED = "SecretDisabled"
+"""The code of a 403 for the version itself, whoever asks."""
+
 _OUTCOMES = {400: "denied", 401: "denied", 403: "denied", 404: "missing", TOO_MANY: "limited"}
 _REFUSED = frozenset({400, 401, 403})
 _TRANSIENT = frozenset({"temporarily_unavailable", "server_error"})

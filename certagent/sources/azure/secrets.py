@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from certagent.material.finding import Finding, Severity
 from certagent.material.kinds import CA, Kind
 from certagent.sources import Revision
 from certagent.sources.azure.contents import Content, form_of
-from certagent.sources.azure.failures import AzureRefused
+from certagent.sources.azure.failures import DISABLED, AzureRefused
 from certagent.sources.azure.history import is_by_hand, is_coming, stored_sets
 from certagent.sources.azure.shelf import Shelf, version_of
 
@@ -35,6 +35,9 @@ _FORBIDDEN, _NOT_FOUND = 403, 404
 _DENIED = frozenset({401, _FORBIDDEN})
 _LOOKS = 3
 """How often the lists are read while they change: each operator stores one secret after another."""
+
+_MARGIN = timedelta(seconds=10)
+"""By how much the clocks of a vault's servers may differ."""
 
 _LIST_AGAIN = 600.0
 """Seconds until it is tried again whether listing is permitted by now."""
@@ -91,19 +94,35 @@ class KeyVaultSource:
             except AzureRefused as refused:
                 if refused.status != _FORBIDDEN or refused.code in _NETWORK:
                     raise self._explained(refused, "list the versions of") from refused
-                self._list_at = self._clock() + _LIST_AGAIN
             else:
-                self._list_at = -1.0
                 yield from self._listed(read)
                 return
-        yield self._newest(read)
+        newest = self._newest(read)
+        if self._clock() >= self._list_at:
+            # Only now: who may not read either has no role yet, and it will bring both.
+            self._list_at = self._clock() + _LIST_AGAIN
+        yield newest
 
     def _look(self) -> None:
-        """Bring all shelves up to date, as of one moment: until two looks show the same."""
+        """Bring all shelves up to date, as of one moment.
+
+        That is when the first of them was looked at, where nothing has come since; else they are
+        looked at again, until nothing changes in between.
+        """
         for _ in range(_LOOKS):
+            began = self._clock()
             changed = [shelf.look() for shelf in self._shelves]
-            if not any(changed):
+            took = timedelta(seconds=self._clock() - began)
+            if len(changed) == 1 or not any(changed) or self._is_quiet_for(took):
                 return
+
+    def _is_quiet_for(self, time: timedelta) -> bool:
+        """Whether no version came or changed in that time, by the vault's own clock."""
+        answered_at = self._connection.answered_at
+        if answered_at is None:
+            return False
+        since = answered_at - time - _MARGIN
+        return all(each.updated < since for shelf in self._shelves for each in shelf.versions or ())
 
     def _listed(self, read: Contents) -> Iterator[Revision]:
         now = self._now()
@@ -215,7 +234,7 @@ class KeyVaultSource:
     def _explained(self, refused: AzureRefused, doing: str, secret: str = "") -> CertagentError:
         """Return what a refusal means."""
         what = f"{self.name}, secret {secret!r}" if secret else self.name
-        if refused.code == "SecretDisabled":
+        if refused.code == DISABLED:
             return SecretNotFound(
                 f"The newest version of {secret!r} in {self.name} is disabled.",
                 hint="certagent does not go back to an older one by itself. Enable it (az keyvault"

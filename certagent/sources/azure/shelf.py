@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from certagent.errors import SourceUnavailable
-from certagent.sources.azure.failures import AzureRefused
+from certagent.sources.azure.failures import DISABLED, AzureRefused
 from certagent.sources.azure.history import TAG, SecretVersion
 from certagent.sources.http.failures import one_line
 
@@ -73,8 +73,9 @@ class Shelf:
             return False
         try:
             found = self._connection.call(lambda client: client.get_secret(self.secret))
-        except AzureRefused:
-            return False  # it is disabled, or gone
+        except AzureRefused as refused:
+            # Or it is gone, or was disabled by now.
+            return refused.code == DISABLED and not self.versions[-1].enabled
         return version_of(found.properties) == self.versions[-1]
 
     def _listed(self) -> list[SecretVersion]:

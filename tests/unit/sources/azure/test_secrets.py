@@ -143,6 +143,35 @@ class TestPolls:
         with pytest.raises(SourceUnavailable, match="has more than 20 versions"):
             next(source(secret="all").revisions())
 
+    def test_a_disabled_newest_version_of_a_long_history_costs_no_more(
+        self, vault, source, start, polled
+    ):
+        for day in range(30):
+            vault.set("all", "{}", created_on=start - day * HOUR)
+        vault.disable("all")
+        secrets = source(secret="all")
+        next(secrets.revisions())
+
+        assert polled(secrets) == ["/secrets/all"]
+
+    def test_a_start_lists_each_secret_once_where_nothing_is_being_stored(
+        self, azure, vault, source, old, start
+    ):
+        store(vault, old, created_on=start)
+        next(source().revisions()).load()
+
+        asked = [path for _, path, status in azure.requests(vault) if status == 200]
+        assert len(asked) == len(set(asked)) == 8
+
+    def test_one_secret_is_listed_once_also_where_it_was_stored_just_now(
+        self, azure, vault, source
+    ):
+        vault.set("all", "{}")
+        next(source(secret="all").revisions())
+
+        asked = [path for _, path, status in azure.requests(vault) if status == 200]
+        assert asked == ["/secrets/all/versions"]
+
     def test_lists_that_change_while_they_are_read_are_read_again(
         self, azure, vault, source, old, new
     ):
@@ -359,6 +388,20 @@ class TestWithoutThePermissionToList:
         moment = 601.0
 
         assert len(versions(secrets)) == 2
+
+    def test_a_role_that_comes_later_than_the_pod_brings_the_history_at_once(
+        self, vault, app, source, old, start, caplog
+    ):
+        store(vault, old, created_on=start)
+        store_part(vault, old, "roots")
+        vault.revoke(app, "get")
+        secrets = source()
+        with pytest.raises(AccessDenied):
+            next(secrets.revisions())
+        vault.grant(app, "get", "list")
+
+        assert len(versions(secrets)) == 2
+        assert "may not list" not in caplog.text
 
     def test_a_push_in_the_middle_is_a_mixture_that_is_refused(
         self, vault, source, old, new, start
