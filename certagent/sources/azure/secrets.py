@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     """What was read in a pass, by secret and version; nothing outlives it."""
 
 _LOG = logging.getLogger("certagent.azure")
-_FORBIDDEN, _NOT_FOUND = 403, 404
-_DENIED = frozenset({401, _FORBIDDEN})
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
 _LOOKS = 3
 """How often the lists are read while they change: each operator stores one secret after another."""
 
@@ -46,6 +45,11 @@ _NETWORK = frozenset({"ForbiddenByFirewall", "ForbiddenByConnection"})
 _GRANT = (
     "The identity needs the role Key Vault Secrets User on the vault or, with access policies, the"
     " secret permissions Get and List;\na new role takes some minutes to work."
+)
+
+_OTHER_TENANT = (
+    "It does not take the login's token: is the vault in the tenant of azure.credential, and in"
+    " azure.cloud?"
 )
 
 
@@ -137,6 +141,8 @@ class KeyVaultSource:
             )
         is_empty = True
         for stored in stored_sets(versions, self._form.optional, now):
+            if is_empty:
+                self._tell_of_expiry(stored, now)
             is_empty = False
             yield self._revision(stored, read)
         if is_empty and coming:
@@ -174,6 +180,7 @@ class KeyVaultSource:
             " to, and a new root is staged only by agents that run already. The role Key Vault"
             " Secrets User allows it, or the secret permission List.",
         )
+        self._tell_of_expiry(stored, now)
         # What was before it cannot be told.
         return self._revision(replace(stored, is_first=False), read)
 
@@ -246,9 +253,10 @@ class KeyVaultSource:
                 hint="Allow this cluster's address or subnet in the vault's firewall, or use a"
                 " private endpoint.",
             )
-        if refused.status in _DENIED:
+        if refused.status in {_UNAUTHORIZED, _FORBIDDEN}:
+            hint = _GRANT if refused.status == _FORBIDDEN else _OTHER_TENANT
             return AccessDenied(
-                f"Key Vault refused to {doing} {what} ({refused.answer}).", hint=_GRANT
+                f"Key Vault refused to {doing} {what} ({refused.answer}).", hint=hint
             )
         if refused.status == _NOT_FOUND:
             return SecretNotFound(
@@ -260,6 +268,15 @@ class KeyVaultSource:
             f"Key Vault could not {doing} {what} ({refused.answer}).",
             hint="Its answer tells why; the request is tried again.",
         )
+
+    def _tell_of_expiry(self, newest: StoredSet, now: datetime) -> None:
+        if newest.expires is not None and newest.expires <= now:
+            self._tell_once(
+                f"{newest.name} {newest.expires}",
+                f"Version {newest.name} of {self.name} expired at {newest.expires:%FT%TZ}, the"
+                " expiration date of its secrets: store a new set, or set a later date (az keyvault"
+                " secret set-attributes --expires).",
+            )
 
     def _tell_once(self, about: str, message: str) -> None:
         if about not in self._told:

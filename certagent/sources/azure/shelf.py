@@ -23,6 +23,9 @@ MAX_VERSIONS = 2000
 PAGE = 25
 """Versions on one page of a list (Key Vault's limit of `maxresults`)."""
 
+_MAX_PAGES = 4 * MAX_VERSIONS // PAGE
+"""A page may have fewer versions, or none; a list whose pages never end is broken."""
+
 RELIST = 300.0
 """Seconds for which a list of several pages stands while the newest version stays the same."""
 
@@ -81,11 +84,13 @@ class Shelf:
     def _listed(self) -> list[SecretVersion]:
         def every(client: SecretClient) -> list[SecretVersion]:
             found: list[SecretVersion] = []
-            for properties in client.list_properties_of_secret_versions(self.secret):
-                found.append(version_of(properties))
-                if len(found) > MAX_VERSIONS:
+            pages = client.list_properties_of_secret_versions(self.secret).by_page()
+            for number, page in enumerate(pages, start=1):
+                found += map(version_of, page)
+                if len(found) > MAX_VERSIONS or number > _MAX_PAGES:
                     raise SourceUnavailable(
-                        f"The secret {self.secret!r} has more than {MAX_VERSIONS} versions.",
+                        f"The secret {self.secret!r} has more than {MAX_VERSIONS} versions, or a"
+                        " list of them without end.",
                         hint="Store the set under other names, or delete and purge the secret"
                         " (az keyvault secret purge), and store it anew.",
                     )

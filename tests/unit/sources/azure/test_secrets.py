@@ -172,6 +172,15 @@ class TestPolls:
         asked = [path for _, path, status in azure.requests(vault) if status == 200]
         assert asked == ["/secrets/all/versions"]
 
+    def test_a_list_without_end_is_not_read(self, azure, vault, source, monkeypatch):
+        monkeypatch.setattr("certagent.sources.azure.shelf._MAX_PAGES", 5)
+        body = {"value": [], "nextLink": f"{vault.url}/secrets/all/versions?api-version=7.4"}
+        azure.faults.inject(answers(200, body), path="/versions", times=None)
+
+        with pytest.raises(SourceUnavailable, match="a list of them without end"):
+            next(source(secret="all").revisions())
+        assert len(azure.requests(vault)) == 6
+
     def test_lists_that_change_while_they_are_read_are_read_again(
         self, azure, vault, source, old, new
     ):
@@ -322,6 +331,17 @@ class TestAttributes:
 
         assert next(source().revisions()).expires_at == start + 100 * HOUR
 
+    def test_that_the_newest_set_has_expired_is_told_once(self, vault, source, old, start, caplog):
+        store(vault, old, created_on=start - 99 * HOUR, expires=start - HOUR)
+        store(vault, old, created_on=start, expires=start + HOUR)
+        secrets = source()
+        list(secrets.revisions())
+        list(secrets.revisions())
+
+        told = [each.message for each in caplog.records if "expired at" in each.message]
+        assert len(told) == 1
+        assert f"expired at {start + HOUR:%FT%TZ}, the expiration date" in told[0]
+
     def test_a_version_is_not_used_before_its_activation_date_and_that_is_told_once(
         self, vault, source, old, new, start, caplog
     ):
@@ -441,6 +461,13 @@ class TestWithoutThePermissionToList:
             next(source().revisions())
         assert "allowed to list" in refused.value.hint
 
+    def test_and_one_that_has_expired_is_told(self, vault, source, old, start, caplog):
+        store(vault, old, created_on=start, expires=start + HOUR)
+
+        next(source().revisions())
+
+        assert f"expired at {start + HOUR:%FT%TZ}, the expiration date" in caplog.text
+
     def test_a_missing_secret_is_told_by_its_name(self, vault, source, old):
         store(vault, old, ["private_key"])
 
@@ -485,8 +512,9 @@ class TestRefusals:
         store(vault, old)
         azure.faults.inject(answers(401), times=None)
 
-        with pytest.raises(AccessDenied, match="401"):
+        with pytest.raises(AccessDenied, match="401") as refused:
             next(source().revisions())
+        assert "is the vault in the tenant of azure.credential" in refused.value.hint
 
     @pytest.mark.parametrize("status", [400, 409])
     def test_another_refusal_is_tried_again(self, azure, vault, source, old, status):
