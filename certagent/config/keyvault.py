@@ -58,8 +58,9 @@ def complete(document: dict[str, Any], environ: Mapping[str, str]) -> None:
         return
     document["azure"] = azure = dict(azure or {})
     store, _, name = environ.get("CERTAGENT_SOURCE", "").partition(":")
-    cloud = CLOUDS.get(str(azure.get("cloud", "public")))
-    if store == "azure" and cloud and not environ.get("CERTAGENT_AZURE_VAULT_URL"):
+    # What is no cloud is told as such, and not as a missing URL.
+    cloud = CLOUDS.get(str(azure.get("cloud")), CLOUDS["public"])
+    if store == "azure" and not environ.get("CERTAGENT_AZURE_VAULT_URL"):
         azure["vaultUrl"] = cloud.vault_url(name)
     credential = azure.get("credential") or {}
     if not isinstance(credential, dict):
