@@ -219,8 +219,6 @@ class _History:
 
     def _set_of(self, parts: Parts, moment: datetime, *, is_newest: bool) -> StoredSet | None:
         """Return the set that these parts are, if they are one that came at this moment."""
-        if not parts.keys() >= self._required:
-            return None
         found = StoredSet(parts)
         if found.moment != moment:
             return None

@@ -21,6 +21,7 @@ from certagent.sources.azure.shelf import RELIST
 from tests.support.azure.faults import answers, meanwhile
 from tests.support.azure.operator import SECRETS, store, store_part
 from tests.support.azure.vault import PKCS12
+from tests.support.azure.wire import Reply
 from tests.support.material import fields, make_root, pem
 
 HOUR = timedelta(hours=1)
@@ -162,6 +163,16 @@ class TestPolls:
 
         asked = [path for _, path, status in azure.requests(vault) if status == 200]
         assert len(asked) == len(set(asked)) == 8
+
+    def test_lists_without_a_date_are_read_again(self, azure, vault, source, old, start):
+        store(vault, old, created_on=start)
+        azure.faults.inject(
+            lambda call: Reply(200, call.proceed().body), path="/root-cert/versions", times=None
+        )
+        next(source().revisions())
+
+        asked = [path for _, path, status in azure.requests(vault) if status == 200]
+        assert asked == [f"/secrets/{name}/versions" for name in SECRETS.values()] * 2
 
     def test_one_secret_is_listed_once_also_where_it_was_stored_just_now(
         self, azure, vault, source
