@@ -54,6 +54,9 @@ class KeyVaultSource:
     `clock` is monotonic, `now` the time.
     """
 
+    _grant = _GRANT
+    """What to do about a refusal for want of a permission."""
+
     def __init__(
         self,
         connection: AzureConnection,
@@ -146,7 +149,7 @@ class KeyVaultSource:
             raise SecretNotFound(
                 f"The newest version of {late[0].secret!r} in {self.name} is not to be used before"
                 f" {late[0].not_before:%FT%TZ}.",
-                hint=f"To read the one before, the login must be allowed to list.\n{_GRANT}",
+                hint=f"To read the one before, the login must be allowed to list.\n{self._grant}",
             )
         self._tell_once(
             "list",
@@ -229,7 +232,7 @@ class KeyVaultSource:
             )
         if refused.status in _DENIED:
             return AccessDenied(
-                f"Key Vault refused to {doing} {what} ({refused.answer}).", hint=_GRANT
+                f"Key Vault refused to {doing} {what} ({refused.answer}).", hint=self._grant
             )
         if refused.status == _NOT_FOUND:
             return SecretNotFound(
