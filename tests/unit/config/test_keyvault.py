@@ -296,7 +296,7 @@ class TestSources:
         with pytest.raises(ConfigurationError) as refused:
             load(str(path), {})
 
-        assert "expected exactly one of vaultKV, azureKeyVault, files" in str(refused.value)
+        assert "exactly one of vaultKV, vaultPKI, azureKeyVault, files" in str(refused.value)
 
     def test_a_vault_only_configuration_is_not_looked_at_for_azure(self):
         environ = {

@@ -88,7 +88,8 @@ def test_a_ca_has_a_name_and_neither_role_nor_alternative_names(faults):
 def test_one_source_is_expected(faults):
     told = faults({"vaultPKI": CA, "files": {"directory": "/x"}})
 
-    assert told == ("bundles[0].source: expected exactly one of vaultKV, vaultPKI, files",)
+    wanted = "expected exactly one of vaultKV, vaultPKI, azureKeyVault, files"
+    assert told == (f"bundles[0].source: {wanted}",)
 
 
 @pytest.mark.parametrize(
