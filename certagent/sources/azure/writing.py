@@ -235,26 +235,30 @@ class KeyVaultStore(KeyVaultSource):
         One whose answer was lost is written twice, with one revision id: the later one counts.
         """
         self._connection.conceal(content.value)
-        for wait in (*_WAITS, None):
+        waits = iter(_WAITS)
+        while True:
             try:
-                self._connection.call(
-                    lambda client: client.set_secret(
-                        secret,
-                        content.value,
-                        content_type=content.content_type,
-                        tags={TAG: revision},
-                    )
-                )
-            except AzureRefused as refused:
-                raise self._unwritable(refused, secret) from refused
+                return self._put(secret, content, revision)
             except SourceUnavailable as error:
-                if wait is None:
+                wait = next(waits, None)
+                if wait is None or isinstance(error.__cause__, AzureRefused):
                     raise
                 seconds = min(max(wait, error.retry_after or 0.0), LONGEST_WAIT)
                 _LOG.warning("%s Trying again in %g s.", error.message, seconds)
                 self._pause(seconds)
-            else:
-                return
+
+    def _put(self, secret: str, content: Content, revision: str) -> None:
+        try:
+            self._connection.call(
+                lambda client: client.set_secret(
+                    secret,
+                    content.value,
+                    content_type=content.content_type,
+                    tags={TAG: revision},
+                )
+            )
+        except AzureRefused as refused:
+            raise self._unwritable(refused, secret) from refused
 
     def _unwritable(self, refused: AzureRefused, secret: str) -> CertagentError:
         if refused.status != _DELETED:
