@@ -61,6 +61,9 @@ class KeyVaultSource:
     `clock` is monotonic, `now` the time.
     """
 
+    _grant = _GRANT
+    """What to do about a refusal for want of a permission."""
+
     def __init__(
         self,
         connection: AzureConnection,
@@ -171,7 +174,7 @@ class KeyVaultSource:
             raise SecretNotFound(
                 f"The newest version of {late[0].secret!r} in {self.name} is not to be used before"
                 f" {late[0].not_before:%FT%TZ}.",
-                hint=f"To read the one before, the login must be allowed to list.\n{_GRANT}",
+                hint=f"To read the one before, the login must be allowed to list.\n{self._grant}",
             )
         self._tell_once(
             "list",
@@ -254,7 +257,7 @@ class KeyVaultSource:
                 " private endpoint.",
             )
         if refused.status in {_UNAUTHORIZED, _FORBIDDEN}:
-            hint = _GRANT if refused.status == _FORBIDDEN else _OTHER_TENANT
+            hint = self._grant if refused.status == _FORBIDDEN else _OTHER_TENANT
             return AccessDenied(
                 f"Key Vault refused to {doing} {what} ({refused.answer}).", hint=hint
             )
