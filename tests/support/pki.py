@@ -29,6 +29,7 @@ class Entry:
     ca: CA
     has_key: bool = True
     root_is_known: bool = True
+    also: tuple[CA, ...] = ()  # what stands in its chain beside its own path
 
 
 @dataclass
@@ -101,7 +102,7 @@ class PKIMount:
             return {"data": {"type": "pki"}}
         entry = self._entry(url.split("/")[-2])
         path = entry.ca.path if entry.root_is_known else entry.ca.path[:-1]
-        chain = [cert_pem(each.certificate).decode() for each in path]
+        chain = [cert_pem(each.certificate).decode() for each in (*path, *entry.also)]
         return {"data": {"certificate": chain[0], "ca_chain": chain}}
 
     def post(self, url: str, json: dict[str, Any]) -> dict[str, Any]:
