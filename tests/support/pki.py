@@ -134,11 +134,12 @@ class PKIMount:
         is_leaf: bool,
     ) -> x509.Certificate:
         lifetime = min(timedelta(seconds=int(asked["ttl"].removesuffix("s"))), self.max_ttl)
-        name = x509.NameAttribute(NameOID.COMMON_NAME, asked["common_name"])
+        names = [asked["common_name"]] if asked["common_name"] else []
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names])
         path_length = None if is_leaf else asked["max_path_length"]
         builder = (
             x509.CertificateBuilder()
-            .subject_name(x509.Name([name] if asked["common_name"] else []))
+            .subject_name(subject)
             .issuer_name(ca.certificate.subject)
             .public_key(request.public_key())
             .serial_number(x509.random_serial_number())

@@ -164,6 +164,16 @@ class TestALeaf:
         assert body["ip_sans"] == "10.0.0.1"
         assert "use_csr_values" not in body
 
+    def test_a_dns_name_that_is_too_long_for_a_common_name_is_none(self, mount):
+        long = f"{'service.' * 8}example.com"
+        destination = leaf_destination()
+        for names, wanted in (((long,), ""), ((long, "a.example.com"), "a.example.com")):
+            config = Config(**{**LEAF, "dns_names": names})
+            newest(VaultPKISource(mount, config, destination, clock=lambda: NOW))
+
+            assert mount.asked[-1][2]["common_name"] == wanted
+            assert mount.asked[-1][2]["alt_names"] == ",".join(names)
+
     def test_a_change_of_the_issuer_is_not_staged(self, mount):
         source = VaultPKISource(mount, Config(**LEAF), leaf_destination(), clock=lambda: NOW)
         newest(source)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from certagent.config.model import seconds
+from certagent.config.pki import LONGEST_COMMON_NAME
 from certagent.errors import AccessDenied, SourceUnavailable
 from certagent.material.issuing import KeyType, pkcs8
 from certagent.material.keys import PrivateKey
@@ -68,9 +69,10 @@ class Signing:
         self._config = config
         self._random = random
         self._warned = False
+        short = (name for name in config.dns_names if len(name) <= LONGEST_COMMON_NAME)
         self._request = CertificateRequest(
             key_type=KeyType(config.key_type.replace("-p", "").replace("-", "")),
-            common_name=config.common_name or next(iter(config.dns_names), ""),
+            common_name=config.common_name or next(short, ""),
             lifetime=timedelta(seconds=seconds(config.ttl)),
             dns_names=config.dns_names,
             uris=config.uri_sans,
