@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cryptography import x509
+
 from certagent.errors import SecretNotFound
 from certagent.material import pem
 from certagent.material.certificates import Certificate, Unparseable
@@ -94,6 +96,12 @@ class Issuer:
         """Until when it can issue: to the end of the way that lasts longest."""
         return max(min(each.not_after for each in way) for way in self.ways)
 
+    @property
+    def may_issue_cas(self) -> bool:
+        """Say whether its own certificate allows a CA below it."""
+        constraints = self.chain[0].extension(x509.BasicConstraints)
+        return constraints is None or constraints.path_length != 0
+
     def issued(self, certificate: Certificate) -> bool:
         """Say whether it signed a certificate."""
         return signed(certificate, self.chain[0])
@@ -119,12 +127,14 @@ class Mount:
 class Issuers:
     """Reads the mount: one request while nothing changes, and one more for each issuer.
 
-    `wanted` is the name or id of the issuer to ask.
+    `wanted` is the name or id of the issuer to ask; `of_cas`: those that issue leafs alone do not
+    count.
     """
 
-    def __init__(self, engine: Engine, wanted: str = DEFAULT) -> None:
+    def __init__(self, engine: Engine, wanted: str = DEFAULT, *, of_cas: bool = False) -> None:
         self._engine = engine
         self._wanted = wanted
+        self._of_cas = of_cas
         self._listed: frozenset[str] = frozenset()
         self._issuers: dict[str, Issuer] = {}
         self._warned: set[str] = set()
@@ -132,7 +142,8 @@ class Issuers:
     def read(self, now: datetime) -> Mount:
         """Return the mount as it is now.
 
-        One that has expired, or whose key lies elsewhere, issues nothing and does not count. One
+        One that has expired, or whose key lies elsewhere, issues nothing and does not count: its
+        root is trusted by nobody, and no certificate of an older time is asked of it. One
         without a root can be the current one alone. Raises what `Source.revisions` raises.
         """
         listed = self._engine.issuers()
@@ -155,8 +166,12 @@ class Issuers:
             if not issuer.roots and issuer.id not in self._warned:
                 self._warned.add(issuer.id)
                 _LOG.warning("%s", self._rootless(issuer).message)
-        lasting = (each for each in issuers if each.roots and each.not_after > now)
-        return Mount(tuple(dict.fromkeys((*lasting, asked))), asked)
+        able = (
+            each
+            for each in issuers
+            if each.roots and each.not_after > now and (each.may_issue_cas or not self._of_cas)
+        )
+        return Mount(tuple(dict.fromkeys((*able, asked))), asked)
 
     def _current(self, listed: Mapping[str, Mapping[str, Any]]) -> str:
         """Return the id of the issuer that is to be asked."""
