@@ -198,7 +198,7 @@ class TestReadersInTheMiddle:
         ids=["by hand before, same key", "pushed before, same key", "by hand before, new key"],
     )
     @pytest.mark.parametrize("may_list", [True, False], ids=["list", "get"])
-    def test_at_each_moment_pods_have_the_old_set_or_the_new_one(
+    def test_at_each_moment_pods_have_the_old_set_or_the_new_one(  # noqa: PLR0917 - four fixtures, three cases
         self, pod, vault, pusher, tmp_path, may_list, how, new
     ):
         store(vault, OLD, created_on=pod.start, **how)
