@@ -283,7 +283,8 @@ class KeyVaultStore(KeyVaultSource):
             if theirs:
                 raise OutputError(
                     f"Somebody else stored {' and '.join(map(repr, theirs))} in {self.name} at the"
-                    " same moment."
+                    " same moment.",
+                    hint="`certagent plan` shows which set the agents take.",
                 )
             if {each.secret for each in came} == written:
                 return

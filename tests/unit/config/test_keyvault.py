@@ -139,6 +139,18 @@ class TestTheEnvironment:
 
         assert any("expected azure:<vault name>" in fault for fault in refused.value.faults)
 
+    def test_a_source_may_name_the_one_secret_that_holds_all_parts(self):
+        config = load(None, {**ENVIRONMENT, "CERTAGENT_SOURCE": "azure:mesh/cluster1"})
+
+        assert config.azure.vault_url == URL
+        assert config.bundles[0].source.azure_key_vault.secret == "cluster1"
+
+    def test_and_that_must_be_a_secrets_name(self):
+        with pytest.raises(ConfigurationError) as refused:
+            load(None, {**ENVIRONMENT, "CERTAGENT_SOURCE": "azure:mesh/a_b"})
+
+        assert any("azureKeyVault.secret" in fault for fault in refused.value.faults)
+
 
 class TestCredentials:
     @pytest.mark.parametrize(
