@@ -420,6 +420,17 @@ class TestWhatIsPublishedAlready:
 
         assert common_name(certificate(make(held=lambda: held)).issuer) == "B"
 
+    def test_a_root_that_goes_with_its_issuer_and_the_agent_that_knew_it_is_told(
+        self, make, mount, held, caplog
+    ):
+        mount.default = mount.add("B", came=NOW - DAY)
+        mount.remove("id-1")
+
+        newest(make(held=lambda: held))
+
+        assert "the published root 'CN=A'" in caplog.text
+        assert "`vault write pki/issuers/import/cert" in caplog.text
+
     def test_damaged_files_are_none(self, make, mount):
         def damaged():
             return CA.decode(RawBundle(b"", b"", b"", b""))
@@ -538,6 +549,14 @@ class TestStages:
 
         assert len(revisions) == 2
         assert mount.signed == ["pki/issuer/id-1/sign-intermediate"]
+
+    def test_an_older_issuer_that_refuses_a_newborn_says_why_it_was_asked(self, make, mount):
+        mount.default = mount.add("B")
+        mount.fault = {"id-1/sign-": VaultRefused(403, "permission denied")}
+
+        with pytest.raises(AccessDenied, match=r"older issuer A .* root of B ") as refused:
+            list(make().revisions())
+        assert '"update" on "pki/issuer/id-1/sign-intermediate"' in refused.value.hint
 
     def test_an_older_issuer_signs_until_its_own_end_at_most(self, make, mount):
         mount.entries[0].ca = make_root(

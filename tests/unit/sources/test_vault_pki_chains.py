@@ -68,6 +68,15 @@ class TestCrossSigned:
             ("A", ["A"], ["Mesh CA"]),
         ]
 
+    def test_two_that_sign_each_other_send_what_leads_to_a_root_alone(self, mount):
+        old, new = root("A"), root("B", not_before=NOW - HOUR)
+        by_old = old.middle(subject="CN=B", key=new.key, not_before=NOW - HOUR, pathlen=None)
+        by_new = new.middle(subject="CN=A", key=old.key, not_before=NOW - HOUR, pathlen=None)
+        mount.add("A", ca=old, also=(by_new, new, by_old))
+        mount.default = mount.add("B", ca=new, also=(by_old, old, by_new))
+
+        assert [chain for *_, chain in newborn(mount)] == [["Mesh CA", "B"], ["Mesh CA", "A"]]
+
 
 class TestARootThatWasRenewedWithItsKey:
     @pytest.fixture

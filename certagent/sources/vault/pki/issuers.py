@@ -41,7 +41,10 @@ class Issuer:
 
     @classmethod
     def of(cls, id_: str, name: str, chain: tuple[Certificate, ...]) -> Issuer:
-        """Find the ways: from each certificate that the CA has for its key."""
+        """Find the ways, from each certificate that the CA has for its key; none passes one twice.
+
+        CAs that have signed each other would lead in circles.
+        """
         own = chain[0]
         ways: list[tuple[Certificate, ...]] = [
             (each,)
@@ -53,8 +56,12 @@ class Issuer:
             if issued(way[-1], way[-1]):
                 complete.append(way)
                 continue
-            above = (each for each in chain if each not in way and issued(each, way[-1]))
-            ways += [(*way, each) for each in above]
+            keys = {each.public_key_info for each in way}
+            ways += [
+                (*way, each)
+                for each in chain
+                if each.public_key_info not in keys and issued(each, way[-1])
+            ]
         return cls(id_, name, chain, tuple(complete))
 
     @property

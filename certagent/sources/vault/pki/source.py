@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from certagent.errors import CertagentError, MaterialRefused
+from certagent.errors import AccessDenied, CertagentError, MaterialRefused
 from certagent.material.raw import RawBundle
 from certagent.sources import Revision
 from certagent.sources.vault.pki.engine import Engine
@@ -65,6 +65,7 @@ class VaultPKISource:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         mount = config.mount.strip("/")
+        self._mount = mount
         self._name = f"vault-pki:{mount}/{config.role}" if config.role else f"vault-pki:{mount}"
         engine = Engine(connection, mount, self._name)
         self._issuers = Issuers(engine, config.issuer or DEFAULT, of_cas=destination.kind.is_ca)
@@ -109,6 +110,7 @@ class VaultPKISource:
             bundle = held() if held else None
             if bundle is None:
                 return
+            self._note_lost(bundle, mount)
             issued = self._signing.take_up(bundle)
         except MaterialRefused as refused:
             _LOG.info("%s: what is published is not used again: %s", self._name, refused.message)
@@ -116,6 +118,24 @@ class VaultPKISource:
         for issuer in mount.issuers:
             if issuer.issued(issued.certificate) and now < issued.certificate.not_after:
                 self._issued[issuer.id] = issued
+
+    def _note_lost(self, bundle: KeyCertBundle, mount: Mount) -> None:
+        """Tell which roots go with the agent that knew them: no issuer says that they are needed.
+
+        An agent that ran on would have kept them until d + r after they were signed under.
+        """
+        lost = [root for root in bundle.roots if root not in mount.roots]
+        for root in lost if self._kind.is_ca else ():
+            _LOG.warning(
+                "%s: the published root %r (SHA-256 %s) is that of no issuer there any more, and is"
+                " dropped. If something was signed under it within distribute + retire, put it"
+                " back: `vault write %s/issuers/import/cert pem_bundle=@root.pem` finds the key of"
+                " an issuer that was deleted.",
+                self._name,
+                root.subject,
+                root.fingerprint,
+                self._mount,
+            )
 
     def _issued_by(self, issuer: Issuer, mount: Mount, now: datetime) -> Issued:
         """Return a certificate of an issuer's, a new one where it is time.
@@ -128,10 +148,16 @@ class VaultPKISource:
         current = issuer.id == mount.current.id
         try:
             renewed = self._signing.sign(issuer, now, current=current, renewal=bool(issued))
-        except CertagentError:
-            if current or issued is None or now >= issued.certificate.not_after:
+        except CertagentError as error:
+            if not current and issued and now < issued.certificate.not_after:
+                return issued
+            if current or not isinstance(error, AccessDenied):
                 raise
-            return issued
+            raise AccessDenied(
+                f"The older issuer {issuer.shown} must sign until the root of"
+                f" {mount.current.shown} is known everywhere. {error.message}",
+                hint=error.hint,
+            ) from error
         self._issued[issuer.id] = renewed
         return renewed
 
