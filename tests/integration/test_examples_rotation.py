@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,7 +52,7 @@ _VARIES = (
     (r"\b[\d.]+ ?(?:ms|s|min|m|h)\b", "SPAN"),
     (r" +", " "),
 )
-QUICK = {"CERTAGENT_DISTRIBUTE": "4s", "CERTAGENT_RETIRE": "4s", "CERTAGENT_SLACK": "500ms"}
+QUICK = {"CERTAGENT_DISTRIBUTE": "8s", "CERTAGENT_RETIRE": "8s", "CERTAGENT_SLACK": "500ms"}
 """Windows of the agent beside a rotation of a root, and those after which keys are retired."""
 
 
@@ -244,7 +245,7 @@ def test_a_root_is_rotated_as_its_section_tells(shell):
         for step in first:
             printed = shell.run(step.command, step.code)
             assert not missing(step.shown.splitlines(), printed), "\n".join(printed)
-        logged.until(lambda: not missing(WALKS["root"].logged, logged.lines), within=40)
+        logged.until(lambda: not missing(WALKS["root"].logged, logged.lines), within=60)
     printed = shell.run(undo.command, undo.code)
     assert not missing(undo.shown.splitlines(), printed), "\n".join(printed)
 
@@ -261,9 +262,10 @@ def test_old_keys_are_retired_as_their_section_tells(shell):
     play(shell, "retire", **soon)
 
 
+@contextmanager
 def agent(shell: Shell, source: str, **environ: str):
-    """An agent beside the operator, with a log as text."""
-    return running(
+    """An agent beside the operator, with a log as text, that knows what there is already."""
+    with running(
         **{
             "VAULT_ADDR": shell.openbao.address,
             "VAULT_TOKEN": shell.openbao.token,
@@ -275,7 +277,9 @@ def agent(shell: Shell, source: str, **environ: str):
             "ISTIO_MULTIROOT_MESH": "true",
             **environ,
         }
-    )
+    ) as logged:
+        logged.until(lambda: any("published" in line for line in logged.lines))
+        yield logged
 
 
 # What is named exists.
