@@ -66,10 +66,10 @@ def remembered(
 ) -> tuple[list[HistoricRevision[Certificate]], dict[str, datetime]]:
     """Read what was written beside a published set; `signer` is the version of its key.
 
-    Revisions are oldest first. One is left out when nobody needs to trust it any more: none of the
-    roots that it signs under is published. Of the roots that it merely listed, those that are no
-    longer published are. What cannot be read is as good as none: the agent then knows less, and
-    says so. Never raises.
+    Revisions are oldest first. Their roots are those that are still published. One that has none of
+    those that it signs under is no longer trusted, and stays as the end of the one before it: by
+    that, roots are kept. Where it is the newest it was never published, and is left out. What
+    cannot be read is as good as none: the agent then knows less, and says so. Never raises.
     """
     try:
         memory = msgspec.json.decode(text, type=_Memory)
@@ -79,8 +79,6 @@ def remembered(
     revisions = []
     for past in memory.revisions:
         anchors = frozenset(roots[each] for each in past.anchors if each in roots)
-        if not anchors:
-            continue
         own = frozenset(roots[each] for each in past.roots if each in roots)
         bundle = _alone(published, own, now) if past.version == signer else None
         revisions.append(
@@ -94,6 +92,8 @@ def remembered(
                 bundle=bundle,
             )
         )
+    while revisions and not revisions[-1].anchors:
+        revisions.pop()
     return revisions, memory.first_seen
 
 

@@ -86,6 +86,18 @@ class Reporter:
                 changed=changes(before, files) if before else "all (first publication)",
             ),
         )
+        roots = self._kind.roots_file
+        if before is not None and roots in before.files.keys() - files.keys():
+            log.warning(
+                "version %s has no roots: %s is not published any more",
+                record["version"],
+                roots,
+                extra=fields(
+                    bundle=self._bundle,
+                    hint="A gateway that verifies its peers by it cannot start without. Store it"
+                    " again; where `fields` names the roots, a version without is refused.",
+                ),
+            )
 
     def same_set(self, version: str) -> None:
         """Tell that another version holds what is published already."""

@@ -26,7 +26,8 @@ SETTINGS = (
     Setting(
         "CERTAGENT_SOURCE",
         (BUNDLE, "source"),
-        "where the CA comes from: vault:<mount>/<path>, azure:<vault name>, file:<directory>",
+        "where the CA comes from: vault:<mount>/<path>, azure:<vault name>[/<secret>],"
+        " file:<directory>",
         "--source",
     ),
     Setting(

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from certagent.config.decoding import load
-from certagent.kubernetes.istio import GATEWAY, ISTIOD
+from tests.support import istio_charts
 from tests.support.chart import CHART, rendered
 from tests.unit.test_readme import block
 
@@ -255,7 +255,9 @@ def test_the_token_of_a_login_that_no_bundle_needs_is_not_asked_for(including):
 def test_the_names_that_are_refused_are_those_of_istios_volumes():
     (line,) = re.findall(r"\$istios := list (.*) -", (CHART / "templates/_helpers.tpl").read_text())
 
-    assert set(re.findall(r'"([^"]+)"', line)) == ISTIOD.volumes | GATEWAY.volumes
+    pods = [istio_charts.pod(istio_charts.rendered(chart, {})) for chart in ("istiod", "gateway")]
+    theirs = {volume["name"] for each in pods for volume in each["volumes"]}
+    assert set(re.findall(r'"([^"]+)"', line)) == theirs
 
 
 def test_native_sidecars_are_refused_before_kubernetes_1_29(including, capfd):

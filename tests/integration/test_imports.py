@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.support.azure import FederatedCredential
-from tests.support.azure.operator import store
+from tests.support.azure.operator import Pusher, store
 from tests.support.gateways import Gateways
 from tests.support.injector import annotations, values
 from tests.support.material import fields, files, make_leaf, make_root
@@ -32,6 +32,7 @@ OPERATORS_ONLY = {
     "asyncio",
     "certagent.config.faults",
     "certagent.material.issuing",
+    "certagent.sources.writing",
     "certagent.cli.check",
     "certagent.cli.demo",
     "certagent.kubernetes",
@@ -109,6 +110,24 @@ def test_init_from_a_key_vault_loads_nothing_of_vault_nor_what_operators_use(
         {"hvac", "certagent.sources.vault"} | GATEWAYS_ONLY | OPERATORS_ONLY - MSALS
     )
     assert "yaml" not in modules, "the environment needs no YAML"
+
+
+def test_a_push_to_a_key_vault_loads_nothing_of_vault(loaded, azure, certs, tmp_path):
+    pusher = Pusher(azure.vault("mesh", azure.tenant()), tmp_path)
+
+    modules = loaded("push", "azure:mesh", "--from", certs, **pusher.environ)
+
+    assert "certagent.sources.azure.writing" in modules
+    assert not modules & {"hvac", "certagent.sources.vault"}
+
+
+def test_a_push_to_vault_loads_nothing_of_azure(loaded, openbao, certs):
+    login = {"VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.token}
+
+    modules = loaded("push", f"vault:{openbao.kv(2)}/ca", "--from", certs, **login)
+
+    assert "certagent.sources.vault.writing" in modules
+    assert not modules & (AZURE | {"certagent.sources.azure"})
 
 
 def test_init_from_a_directory_loads_no_client(loaded, certs, tmp_path):

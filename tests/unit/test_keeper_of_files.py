@@ -79,8 +79,10 @@ class Volume:
             return HELD
 
 
+@pytest.mark.timeout(600)
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @example(drawn=[(26, 3), (49, 2), (1, 1), (25, 4)])
+@example(drawn=[(1, 3), (25, 0), (1, 4), (49, 3)])
 @example(drawn=[(1, 2), (25, 4)])
 @example(drawn=[(1, 2), (25, 4), (1, 0)])
 @given(drawn=pushes)

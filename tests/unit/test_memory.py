@@ -57,12 +57,25 @@ def test_a_root_that_was_merely_listed_may_have_gone(old, new):
     assert revisions[0].roots == frozenset(verified(old).bundle.roots)
 
 
-def test_a_revision_that_nobody_trusts_any_more_is_left_out(old, new):
+def test_a_revision_that_nobody_trusts_any_more_still_ends_the_one_before(old, new):
+    """[A], [B], [A]: how long A is kept counts from B, whose root has gone."""
+    text = written([revision("1", old), revision("2", new), revision("3", old)], {})
+
+    revisions, _ = remembered(text, "3", verified(old).bundle, NOW)
+
+    assert [(each.version, bool(each.anchors)) for each in revisions] == [
+        ("1", True),
+        ("2", False),
+        ("3", True),
+    ]
+
+
+def test_the_newest_is_left_out_where_its_roots_were_never_published(old, new):
     text = written([revision("1", old), revision("2", new)], {})
 
-    revisions, _ = remembered(text, "2", verified(new).bundle, NOW)
+    revisions, _ = remembered(text, "1", verified(old).bundle, NOW)
 
-    assert [each.version for each in revisions] == ["2"]
+    assert [each.version for each in revisions] == ["1"]
 
 
 def test_a_signer_that_has_expired_is_remembered_without_its_material(old):

@@ -75,6 +75,12 @@ class TestTheEnvironment:
         )
         assert config.bundles[0].source.azure_key_vault
 
+    def test_what_is_no_cloud_is_the_one_fault(self):
+        with pytest.raises(ConfigurationError, match="1 fault") as refused:
+            load(None, {**ENVIRONMENT, "CERTAGENT_AZURE_CLOUD": "AzurePublicCloud"})
+
+        assert "CERTAGENT_AZURE_CLOUD" in str(refused.value)
+
     @pytest.mark.parametrize("cloud", CLOUDS)
     def test_the_cloud_decides_the_vaults_url(self, cloud):
         authority = f"https://{CLOUDS[cloud].authorities[0]}"
@@ -132,6 +138,18 @@ class TestTheEnvironment:
             load(None, {**ENVIRONMENT, "CERTAGENT_SOURCE": f"azure:{name}"})
 
         assert any("expected azure:<vault name>" in fault for fault in refused.value.faults)
+
+    def test_a_source_may_name_the_one_secret_that_holds_all_parts(self):
+        config = load(None, {**ENVIRONMENT, "CERTAGENT_SOURCE": "azure:mesh/cluster1"})
+
+        assert config.azure.vault_url == URL
+        assert config.bundles[0].source.azure_key_vault.secret == "cluster1"
+
+    def test_and_that_must_be_a_secrets_name(self):
+        with pytest.raises(ConfigurationError) as refused:
+            load(None, {**ENVIRONMENT, "CERTAGENT_SOURCE": "azure:mesh/a_b"})
+
+        assert any("azureKeyVault.secret" in fault for fault in refused.value.faults)
 
 
 class TestCredentials:
