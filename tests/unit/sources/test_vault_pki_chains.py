@@ -7,12 +7,15 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 
+from certagent.assignment import Assignment
 from certagent.config.model import VaultPKISource as Config
+from certagent.keeper import Keeper
 from certagent.material.kinds import CA
 from certagent.sources.vault.pki import Destination, VaultPKISource
 from tests.support.material import NOW, make_root
 from tests.support.pki import PKIMount
 from tests.support.pods import common_name
+from tests.support.stores import MemorySink, Silence
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -105,6 +108,25 @@ class TestARootThatWasRenewedWithItsKey:
         mount.now = NOW + 9 * DAY
 
         assert [signer for signer, *_ in newborn(mount)] == ["I"]
+
+    def test_it_has_gone_when_it_expires_or_envoy_would_refuse_all_below_the_renewed_one(
+        self, mount, add
+    ):
+        add(not_after=NOW + 200 * DAY)
+        sink = MemorySink()
+        source = VaultPKISource(
+            mount, CONFIG, Destination(CA, distribute=25 * HOUR), clock=lambda: mount.now
+        )
+        keeper = Keeper(Assignment("ca", source, sink), Silence())
+        counts = []
+        for hours in range(0, 12 * 24, 6):
+            mount.now = NOW + hours * HOUR
+            keeper.refresh(mount.now)
+            counts.append(len(certificates(sink.snapshot.files["root-cert.pem"])))
+
+        assert counts == sorted(counts, reverse=True)
+        assert counts[0] == 2
+        assert counts[(10 * 24 - 12) // 6] == 1
 
     def test_what_is_issued_below_it_is_renewed(self, mount, add):
         add(not_after=NOW + 200 * DAY)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -68,6 +69,16 @@ class Issuer:
     def shown(self) -> str:
         """How an operator knows it."""
         return f"{self.name or self.id} ({self.chain[0].subject})"
+
+    def without_renewed(self, by: datetime) -> Issuer:
+        """Return it without the roots that end by then, and were renewed with name and key.
+
+        Envoy takes the first of a name, and refuses all below it once that one has expired. The
+        renewed one verifies whatever the old one does.
+        """
+        lasting = {_who(way[-1]) for way in self.ways if way[-1].not_after > by}
+        ways = (way for way in self.ways if way[-1].not_after > by or _who(way[-1]) not in lasting)
+        return replace(self, ways=tuple(ways))
 
     @property
     def roots(self) -> tuple[Certificate, ...]:
@@ -135,13 +146,21 @@ class Issuers:
     """Reads the mount: one request while nothing changes, and one more for each issuer.
 
     `wanted` is the name or id of the issuer to ask; `of_cas`: those that issue leafs alone do not
-    count.
+    count. A root that was renewed goes `notice` before its end.
     """
 
-    def __init__(self, engine: Engine, wanted: str = DEFAULT, *, of_cas: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        wanted: str = DEFAULT,
+        *,
+        of_cas: bool = False,
+        notice: timedelta = timedelta(),
+    ) -> None:
         self._engine = engine
         self._wanted = wanted
         self._of_cas = of_cas
+        self._notice = notice
         self._listed: frozenset[str] = frozenset()
         self._issuers: dict[str, Issuer] = {}
         self._warned: set[str] = set()
@@ -163,7 +182,8 @@ class Issuers:
             if id_ not in self._issuers:
                 self._issuers[id_] = self._issuer(id_, str(info.get("issuer_name") or ""))
         self._listed = frozenset(listed)
-        return self._mount([self._issuers[id_] for id_ in named], current, now)
+        issuers = [self._issuers[id_].without_renewed(now + self._notice) for id_ in named]
+        return self._mount(issuers, current, now)
 
     def _mount(self, issuers: Sequence[Issuer], current: str, now: datetime) -> Mount:
         asked = next(each for each in issuers if each.id == current)
@@ -201,6 +221,10 @@ class Issuers:
             hint="Import the root's certificate, and the chain is complete:"
             f" `vault write {self._engine.mount}/issuers/import/cert pem_bundle=@root.pem`.",
         )
+
+
+def _who(root: Certificate) -> tuple[object, bytes]:
+    return root.subject_name, root.public_key_info
 
 
 def certificates(texts: Sequence[object]) -> tuple[Certificate, ...]:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from certagent.sources.vault.connection import VaultConnection
     from certagent.sources.vault.pki.issuers import Issuer, Mount
 
+_NOTICE = 3
+"""Times d: a plan keeps a root for d + r after it has gone from the mount, which must be over when
+it expires."""
+
 _LOG = logging.getLogger("certagent.vault")
 
 
@@ -68,7 +72,12 @@ class VaultPKISource:
         self._mount = mount
         self._name = f"vault-pki:{mount}/{config.role}" if config.role else f"vault-pki:{mount}"
         engine = Engine(connection, mount, self._name)
-        self._issuers = Issuers(engine, config.issuer or DEFAULT, of_cas=destination.kind.is_ca)
+        self._issuers = Issuers(
+            engine,
+            config.issuer or DEFAULT,
+            of_cas=destination.kind.is_ca,
+            notice=_NOTICE * destination.distribute,
+        )
         self._signing = Signing(engine, config, random)
         self._kind = destination.kind
         self._held: Callable[[], KeyCertBundle | None] | None = destination.held
