@@ -43,12 +43,16 @@ def policy(config: Config, of: Kind = CA) -> Policy:
 
 
 def takes_roots(config: Config, environ: Mapping[str, str]) -> IstiodMode:
-    """Return what istiod can do with a change of roots: as told, or as its own switch says.
+    """Return what istiod can do with a change of roots: as told, or as its own switch says."""
+    return config.rotation.istiod or ("hot" if is_multiroot(environ) else "hold")
+
+
+def is_multiroot(environ: Mapping[str, str]) -> bool:
+    """Say whether an environment lets istiod take several roots.
 
     pilot/pkg/features/pilot.go: ISTIO_MULTIROOT_MESH, read with strconv.ParseBool.
     """
-    multiroot = environ.get("ISTIO_MULTIROOT_MESH", "") in {"1", "t", "T", "true", "TRUE", "True"}
-    return config.rotation.istiod or ("hot" if multiroot else "hold")
+    return environ.get("ISTIO_MULTIROOT_MESH", "") in {"1", "t", "T", "true", "TRUE", "True"}
 
 
 def pins(config: Config) -> frozenset[str]:
