@@ -62,7 +62,7 @@ def _depth(about: About, chronicle: Chronicle, rules: Policy) -> Result:
             _DEPTH,
         )
     return about.ok(
-        f"The history reaches back far enough, to version {oldest.version}; the windows are {reach}."
+        f"The history reaches back to version {oldest.version}, and the windows {reach}: enough."
     )
 
 
