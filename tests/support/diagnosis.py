@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -48,4 +49,4 @@ def configured(home: Path, source: dict[str, Any], **more: Any) -> Config:
     document = {"bundles": [{**bundle, **more.pop("bundle", {})}], **more}
     path = home / "certagent.yaml"
     path.write_text(yaml.safe_dump(document))
-    return load(str(path), {})
+    return load(str(path), os.environ)

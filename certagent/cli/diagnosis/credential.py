@@ -70,13 +70,9 @@ def of_vault(
         case _ if auth.token_file:
             _read(auth.token_file, "Vault token")
             yield CREDENTIAL.ok(f"The Vault token in {auth.token_file} can be read.")
-        case _ if environment_token.strip():
+        case _:
             conceal(one_line_credential(environment_token, "VAULT_TOKEN"))
             yield CREDENTIAL.ok("VAULT_TOKEN is set.")
-        case _:
-            raise AccessDenied(
-                "There is no Vault token.", hint="Set VAULT_TOKEN, or vault.auth.tokenFile."
-            )
 
 
 def of_azure(login: AzureCredential, now: datetime, table: tuple[Mount, ...]) -> Iterator[Result]:

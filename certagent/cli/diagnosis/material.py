@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from certagent.chronicle import Chronicle
-from certagent.cli.diagnosis.result import About
+from certagent.cli.diagnosis.result import About, attempt
 from certagent.cli.diagnosis.steps import READ
 from certagent.cli.rules import kind, pins, policy
 from certagent.cli.show import days_left
@@ -43,7 +43,8 @@ def stored(bundle: BundleConfig, source: Source, config: Config, now: datetime) 
     yield About(READ, bundle.name).ok(f"{source.name} has version {newest.version}{when}.")
     if of.is_ca and not rules.immediate:
         yield _depth(About("history", bundle.name), chronicle, rules)
-    yield from _verdict(About("newest", bundle.name), newest, of, now)
+    about = About("newest", bundle.name)
+    yield from attempt(about, _verdict(about, newest, of, now))
 
 
 def _depth(about: About, chronicle: Chronicle, rules: Policy) -> Result:

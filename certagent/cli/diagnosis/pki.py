@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from certagent.cli.diagnosis.result import About
+from certagent.cli.diagnosis.result import About, attempt
 from certagent.cli.diagnosis.vault import may
 from certagent.cli.show import days_left
 from certagent.errors import AccessDenied, SecretNotFound
@@ -42,25 +42,30 @@ def results(bundle: BundleConfig, connection: VaultConnection, now: datetime) ->
         signing.require_time(mount.current, now)
     except AccessDenied as error:
         yield issuer.failure(error)
-    yield _permission(sign, connection, engine, signing.path(mount.current, current=True))
+    path = signing.path(mount.current, current=True)
+    yield from attempt(sign, _permission(sign, connection, engine, path))
     if config.role:
-        yield from _role(About("role", bundle.name), connection, engine, config.role)
+        role = About("role", bundle.name)
+        yield from attempt(role, _role(role, connection, engine, config.role))
     elif not config.issuer:
         yield from _changing(sign, connection, engine, mount, signing)
 
 
-def _permission(about: About, connection: VaultConnection, engine: Engine, path: str) -> Result:
-    """Return whether the login may have something signed."""
+def _permission(
+    about: About, connection: VaultConnection, engine: Engine, path: str
+) -> Iterator[Result]:
+    """Yield that the login may have something signed; raises `AccessDenied`."""
     where = f"{engine.mount}/{path}"
     allowed = may(connection, where, "update")
     if allowed is None:
-        return about.skipped(f"Vault does not tell whether the login may sign at {where}.")
-    if not allowed:
+        yield about.skipped(f"Vault does not tell whether the login may sign at {where}.")
+    elif allowed:
+        yield about.ok(f"The login may sign at {where}; nothing was signed.")
+    else:
         raise AccessDenied(
             f"The login may not sign at {where}.",
             hint=f'A policy of the login must allow "update" on "{where}".',
         )
-    return about.ok(f"The login may sign at {where}; nothing was signed.")
 
 
 def _changing(

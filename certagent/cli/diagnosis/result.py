@@ -79,11 +79,15 @@ class About:
 
 
 def attempt(about: About, check: Iterable[Result]) -> Generator[Result, None, bool]:
-    """Yield what a check finds, whatever it raises; return whether what it is about can be used."""
+    """Yield what a check finds, whatever it raises; return whether what it is about can be used.
+
+    Results of other names, which it finds on its way, do not count.
+    """
     usable = True
     try:
         for result in check:
-            usable = usable and result.verdict in (Verdict.OK, Verdict.WARNING)
+            if result.name == about.name and result.verdict in (Verdict.FAILURE, Verdict.SKIPPED):
+                usable = False
             yield result
     except CertagentError as error:
         usable = False

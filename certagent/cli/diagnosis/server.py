@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CLOCK = About("clock")
 
+_SERVER_ERROR = 500
 _LONGEST_OFFSET = timedelta(minutes=5)
 """Beyond it, tokens that were just issued are refused, whatever the slack of the rotation is."""
 
@@ -61,10 +62,10 @@ def vault(config: VaultConfig, limit: timedelta) -> Iterator[Result]:
     timeouts = seconds(config.connect_timeout), seconds(config.request_timeout)
     greeting = _greeting(session, config.address.rstrip("/") + path, shown, timeouts, ADVICE)
     health = _object(greeting.body)
-    if greeting.status in STATUS_HINTS:
+    if greeting.status in STATUS_HINTS or greeting.status >= _SERVER_ERROR:
         raise SourceUnavailable(
-            f"Vault at {shown} cannot serve ({greeting.status}).",
-            hint=STATUS_HINTS[greeting.status],
+            f"Vault at {shown} cannot serve now ({greeting.status}).",
+            hint=STATUS_HINTS.get(greeting.status, "Its own log, or that of a proxy, tells why."),
         )
     if "sealed" not in health:
         yield SERVER.warning(
@@ -88,6 +89,11 @@ def azure(config: AzureConfig, limit: timedelta) -> Iterator[Result]:
     timeouts = seconds(config.connect_timeout), seconds(config.request_timeout)
     # It asks for a token (401): that is an answer, and nobody's secret.
     greeting = _greeting(session, f"{address}/secrets?api-version=7.4", address, timeouts, VAULT)
+    if greeting.status >= _SERVER_ERROR:
+        raise SourceUnavailable(
+            f"Key Vault at {address} cannot serve now ({greeting.status}).",
+            hint="Azure's status page tells more.",
+        )
     yield SERVER.ok(f"Key Vault answers at {address}.")
     yield _clock("Key Vault", greeting.ahead, limit)
 

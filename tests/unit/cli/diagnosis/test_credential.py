@@ -189,11 +189,9 @@ class TestOtherFiles:
         assert report.verdicts("credential") == ["ok"]
         assert "s.some" not in report.text
 
-    def test_no_token_at_all(self):
-        report = of(TokenAuth())
-
-        assert report.failures == [("credential", 77)]
-        assert "Set VAULT_TOKEN" in report.the("credential").fix
+    @pytest.mark.parametrize("token", ["", " ", "two lines\nof it"])
+    def test_a_vault_token_that_is_none(self, token):
+        assert of(TokenAuth(), token).failures == [("credential", 77)]
 
 
 class TestClientCertificates:
