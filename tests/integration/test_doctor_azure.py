@@ -241,6 +241,17 @@ class TestSecrets:
         assert "do not belong together" in report.the("newest", "warning").message
 
 
+def test_without_a_bundle_from_there_key_vault_is_not_asked(pod, azure):
+    config = configured(
+        pod.home,
+        {"files": {"directory": str(pod.home)}},
+        azure={"vaultUrl": pod.vault.url, "credential": pod.credential},
+    )
+
+    assert not list(diagnosis.results(config, datetime.now(UTC), ()))
+    assert not azure.exchanges
+
+
 def test_the_verb_runs_where_nothing_of_vault_is(pod, ca):
     store(pod.vault, ca.raw())
     pod.config()

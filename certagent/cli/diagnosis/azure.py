@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from certagent.config.model import AzureConfig, BundleConfig, Config
     from certagent.sources.azure import AzureConnection
 
-_FORBIDDEN = 403
+_NOT_FOUND = 404
 
 
 def results(config: Config, now: datetime, table: tuple[Mount, ...]) -> Iterator[Result]:
@@ -91,12 +91,13 @@ def _listing(about: About, bundle: BundleConfig, connection: AzureConnection) ->
         try:
             connection.call(_first_version(secret))
         except AzureRefused as refused:
-            if refused.status == _FORBIDDEN:
-                yield about.warning(
-                    f"The login may not list the versions of {secret!r} ({refused.answer}): there"
-                    " is no history to stage a new root by, or to go back to.",
-                    "Give the identity the role Key Vault Secrets User on the vault or, with access"
-                    " policies, the secret permission List.",
-                )
-                return
+            if refused.status == _NOT_FOUND:
+                continue  # to read it says so too
+            yield about.warning(
+                f"The login may not list the versions of {secret!r} ({refused.answer}): there is no"
+                " history to stage a new root by, or to go back to.",
+                "Give the identity the role Key Vault Secrets User on the vault or, with access"
+                " policies, the secret permission List.",
+            )
+            return
     yield about.ok("The login may list the versions of every secret.")

@@ -161,12 +161,11 @@ def _engine(
     mount = kv.mount.strip("/")
     paths = (f"{mount}/config", f"{mount}/metadata/{kv.path.strip('/')}")
     told = "The mount is a key-value engine of version 2"
-    if not all(may(connection, path, "read") for path in paths):
-        yield about.ok(f"{told}; how many versions it keeps, the login may not look.")
-        return
-    retention = store.retention()
+    # Without the permission it would be asked again with another login.
+    may_look = all(may(connection, path, "read") for path in paths)
+    retention = store.retention() if may_look else None
     if retention is None:
-        yield about.ok(f"{told}; how many versions it keeps is not told.")
+        yield about.ok(f"{told}; how many versions it keeps, the login may not look, nor need it.")
         return
     yield about.ok(f"{told}, which keeps {retention.max_versions} versions of the secret.")
     if kind(bundle.kind, bundle.usage).is_ca and retention.max_versions < _FEW_VERSIONS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -188,6 +189,27 @@ class TestDirectory:
 
         assert report.verdicts("directory") == ["warning", "ok"]
         assert "`current`" in report.the("directory", "warning").fix
+
+    @pytest.mark.parametrize("layout", ["istiod", "gateway"])
+    def test_one_that_is_swapped_all_the_time(self, bundle, home, layout):
+        it = bundle(output={"directory": str(home / "ca"), "layout": layout})
+        files_ = {"ca-key.pem": b"k", "ca-cert.pem": b"c"}
+        at, rotations = sink(it), 60
+
+        def rotate():
+            for number in range(rotations):
+                record = {"version": str(number)}
+                at.publish(Publication(files_, frozenset({"ca-key.pem"}), record))
+
+        with ThreadPoolExecutor(1) as agent:
+            rotating = agent.submit(rotate)
+            failures = []
+            while not rotating.done():
+                failures += Report(volume.results(it, MEMORY)).failures
+        at.close()
+
+        assert rotating.exception() is None
+        assert failures == []
 
     def test_a_version_that_the_agent_removes_meanwhile(self, examined, home, monkeypatch):
         output = {"directory": str(home / "ca"), "layout": "gateway"}
