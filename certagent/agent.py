@@ -1,7 +1,7 @@
 """The loop around the passes: every bundle by its own schedule and with its own failures.
 
-A failure never ends the loop, and one bundle's failure never delays another's pass by more than its
-own requests' deadlines.
+A failure never ends the loop. A store that lets a bundle wait delays the others by that one pass:
+its other bundles have to wait for the next turn, and whatever works comes first.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ _REMINDER = 300.0
 
 _SHORTEST_CHANGE = 1.0
 """Seconds between two passes at least that changes of a watched directory ask for."""
+
+_LONGEST_WAIT = 1.0
+"""Seconds that a pass may take before it fails, for its store to be asked again in the same turn: a
+hundred bundles of a store that does not answer would wait for it a hundred times."""
 
 _SHORTEST_PAUSE = 0.01
 """Seconds between two passes at least, when a boundary of a rotation is at hand."""
@@ -96,6 +100,11 @@ class _Task:
     error: CertagentError | None = None
     reported: str = ""
     reported_at: float = 0.0
+
+    @property
+    def works(self) -> bool:
+        """Whether its last pass was a success."""
+        return self.succeeded and not self.failures
 
 
 class Agent:
@@ -190,13 +199,26 @@ class Agent:
         now = time.monotonic()
         if wake is Wake.CHANGED and task.keeper.assignment.watched:
             task.due = min(task.due, max(now, task.turned_at + _SHORTEST_CHANGE))
-        return wake is Wake.RELOAD or task.due <= now
+        if wake is Wake.RELOAD:
+            task.due = min(task.due, now)
+        return task.due <= now
 
     def _turn(self, tasks: Sequence[_Task]) -> None:
-        for task in tasks:
+        """Make the passes that are due: of those that work first, then by how long they are due.
+
+        Where a store let one wait, its others stay due, and the next turn begins with another.
+        """
+        silent: set[str] = set()
+        for task in sorted(tasks, key=lambda each: (not each.works, each.due)):
+            store = task.keeper.assignment.store
+            if store in silent:
+                continue
             if self._signals.stop_pending():
                 return
             self._pass(task)
+            waited = time.monotonic() - task.turned_at > _LONGEST_WAIT
+            if store and waited and isinstance(task.error, SourceUnavailable):
+                silent.add(store)
             self.status = self._status(0.0)
 
     def _pass(self, task: _Task) -> None:

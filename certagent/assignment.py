@@ -36,6 +36,8 @@ class Assignment:
 
     `pins` are the SHA-256 (hex) of the roots that may be published, none means any. `fallback` is
     what a start uses that cannot reach its store. `watched`: the source tells when it changes.
+    `store` is the same for all bundles whose sources share a `Connection`, and empty where there is
+    none.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Assignment:
     fallback: Source | None = None
     watched: bool = False
     kind: Kind = CA
+    store: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from certagent.assignment import Assignment, Listener
     from certagent.material.bundle import KeyCertBundle
     from certagent.material.certificates import Certificate
+    from certagent.material.finding import Finding
     from certagent.material.verification import VerifiedBundle
     from certagent.sinks import Snapshot
 
@@ -170,12 +171,11 @@ class Keeper:
         if not self._chronicle.entries:
             source = self.assignment.source.name
             raise SecretNotFound(f"{source} has no version at all.", hint="Store a set there.")
+        oldest = self._chronicle.entries[-1]
         is_cut = self._kind.is_ca and self._chronicle.is_cut
         if is_cut and not self.status.history_cut:
-            self._reporter.history_cut(
-                self._chronicle.entries[-1].version, window(self.assignment.policy)
-            )
-        self.status = replace(self.status, history_cut=is_cut)
+            self._reporter.history_cut(oldest, window(self.assignment.policy))
+        self.status = replace(self.status, history_cut=is_cut and not oldest.is_issued)
         return None
 
     def _remember(self, published: Snapshot, bundle: KeyCertBundle, now: datetime) -> None:
@@ -239,7 +239,7 @@ class Keeper:
         """Make a set the published one, or the step on the way to it; `version` is its key's."""
         sink = self.assignment.sink
         files = self._kind.files_of(bundle)
-        self._reporter.present(self._kind.findings(bundle, now), version)
+        self._reporter.present(self._present(bundle, decision, now), version)
         record = self._record(version, decision)
         if published is not None and published.files == files:
             sink.tidy()
@@ -292,6 +292,22 @@ class Keeper:
             " restart with a hook\nthat restarts istiod. Until then the published roots stay: do"
             " not scale or restart istiod, a new pod takes the new ones.",
         )
+
+    def _present(
+        self, bundle: KeyCertBundle, decision: Plan[Certificate], now: datetime
+    ) -> tuple[Finding, ...]:
+        """Return what there is to say of a set; nothing of an end that is renewed before it comes.
+
+        A certificate that is issued again, and lives longer than itself so, is renewed at two
+        thirds of its lifetime: in the last three tenths it is late.
+        """
+        found = self._kind.findings(bundle, now)
+        certificate, signer = bundle.certificate, decision.signer
+        late = certificate.not_after - 0.3 * (certificate.not_after - certificate.not_before)
+        if signer is None or signer.not_after <= certificate.not_after or now >= late:
+            return found
+        own = ("expires-soon", certificate.fingerprint)
+        return tuple(each for each in found if (each.code, each.fingerprint) != own)
 
     def _bridge_stands(self, published: Snapshot, now: datetime) -> bool:
         """Whether the published set is a bridge that the reader may not have crossed yet."""

@@ -42,6 +42,7 @@ class Reporter:
         self._phase = ""
         self._warned: tuple[Finding, ...] = ()
         self._withdrawn: set[str] = set()
+        self._is_young = False
 
     def phase(self, decision: Plan[Certificate]) -> None:
         """Tell a plan that has changed; a hold is an error of the pass, and told as such."""
@@ -85,6 +86,18 @@ class Reporter:
                 changed=changes(before, files) if before else "all (first publication)",
             ),
         )
+        roots = self._kind.roots_file
+        if before is not None and roots in before.files.keys() - files.keys():
+            log.warning(
+                "version %s has no roots: %s is not published any more",
+                record["version"],
+                roots,
+                extra=fields(
+                    bundle=self._bundle,
+                    hint="A gateway that verifies its peers by it cannot start without. Store it"
+                    " again; where `fields` names the roots, a version without is refused.",
+                ),
+            )
 
     def same_set(self, version: str) -> None:
         """Tell that another version holds what is published already."""
@@ -121,15 +134,31 @@ class Reporter:
             extra=fields(bundle=self._bundle, fallback=name),
         )
 
-    def history_cut(self, oldest: str, window: timedelta) -> None:
-        """Tell that the store does not hold what the plan needs."""
-        log.warning(
-            "what the store held before version %s cannot be known: a root that was replaced within"
-            " the last %s is not kept, and a new one is staged only by agents that run already",
-            oldest,
-            f"{window / timedelta(hours=1):g} h",
-            extra=fields(bundle=self._bundle, source=self._source),
-        )
+    def history_cut(self, oldest: Judged, window: timedelta) -> None:
+        """Tell that the store does not hold what the plan needs.
+
+        Of issuers that is no fault: so it is wherever the first one came only now.
+        """
+        hours = f"{window / timedelta(hours=1):g} h"
+        told = fields(bundle=self._bundle, source=self._source)
+        if not oldest.is_issued:
+            log.warning(
+                "what the store held before version %s cannot be known: a root that was replaced"
+                " within the last %s is not kept, and a new one is staged only by agents that run"
+                " already",
+                oldest.version,
+                hours,
+                extra=told,
+            )
+        elif not self._is_young:
+            self._is_young = True
+            log.info(
+                "no issuer is older than %s: if another one was removed within the last %s, its"
+                " root is not kept",
+                f"{oldest.created_at:%FT%TZ}",
+                hours,
+                extra=told,
+            )
 
     def withdrawn(self, judged: Judged, *, is_newest: bool) -> None:
         """Tell that a version was taken back in the store."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from certagent.cli.options import add_format, add_kind, asked_kind
-from certagent.cli.show import bundle_object, finding_lines, finding_object, tree
+from certagent.cli.show import bundle_object, finding_lines, finding_object, kind_lines, tree
 from certagent.errors import MaterialRefused
 from certagent.material.kinds import CA
 from certagent.sources.files import read_directory_parts
@@ -65,7 +65,7 @@ def _text(
     if verified:
         lines += [f"  {line}" for line in tree(kind, verified.bundle, verified.path, now)]
         lines.append(f"  sha256 {verified.bundle.certificate.fingerprint}")
-    lines += [f"  {line}" for line in finding_lines(findings)]
+    lines += [f"  {line}" for line in (*finding_lines(findings), *kind_lines(kind, findings))]
     return "\n".join(lines) + "\n"
 
 

@@ -27,6 +27,9 @@ VERBS: Mapping[str, str] = {
     "push": "verify a set, show what it changes, and store it",
     "retire": "destroy superseded keys of a CA in the store, once nothing needs them",
     "ca": "make a mesh's root and intermediate CAs, as Istio's tools/certs does",
+    "migrate": "from vault-agent's annotations to certagent's overlay",
+    "overlay": "what Helm or kustomize needs to bring the agent into Istio's pods",
+    "vault": "set up login, policy and role for each cluster, or print the commands",
     "demo": "a dev Vault, a mesh CA and a live rotation, on this machine",
     "schema": "the configuration's JSON schema",
 }

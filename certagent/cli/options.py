@@ -35,15 +35,20 @@ def add_configuration(parser: argparse.ArgumentParser, *flags: str) -> None:
             )
 
 
-def configuration(arguments: argparse.Namespace) -> Config:
-    """Return the configuration of file, environment and flags; raises `ConfigurationError`."""
+def environment(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the environment with the flags laid over it, each under its variable's name."""
     flags = {
         setting.variable: value
         for setting in SETTINGS
         if (value := getattr(arguments, setting.variable, None)) is not None
     }
+    return {**os.environ, **flags}
+
+
+def configuration(arguments: argparse.Namespace) -> Config:
+    """Return the configuration of file, environment and flags; raises `ConfigurationError`."""
     try:
-        return load(arguments.config, {**os.environ, **flags})
+        return load(arguments.config, environment(arguments))
     except ConfigurationError as error:
         if error.log_format == "json":
             from certagent.runtime.logs import configure  # noqa: PLC0415 - only where it failed

@@ -43,7 +43,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "source",
         metavar="SOURCE",
         nargs="?",
-        help="vault:<mount>/<path> or file:<directory>; default: the CAs of the configuration",
+        help="vault:<mount>/<path>, azure:<vault name>[/<secret>] or file:<directory>; default: the"
+        " CAs of the configuration",
     )
     parser.add_argument(
         "--at",

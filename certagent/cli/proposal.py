@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from certagent.material.history import HistoricRevision, Policy
     from certagent.material.kinds import Kind
     from certagent.material.rotation import Plan
-    from certagent.sources.vault.writing import Retention
+    from certagent.sources.writing import Retention
 
 FEW_VERSIONS = 10
 """Fewer versions are soon cut off by somebody who pushes several times in a day (C16)."""
@@ -171,7 +171,7 @@ def _span(it: Proposal) -> str:
 
 def _forgotten(it: Proposal) -> Iterator[Finding]:
     """Refuse what would make KV v2 cut a version off that the plan still needs (C16)."""
-    if it.retention is None or not it.remembers or not it.entries:
+    if it.retention is None or it.retention.max_versions is None or not it.entries:
         return
     left = int(it.new.version) - it.retention.max_versions
     gone = [each for each in it.entries if each.revision and int(each.version) <= left]
@@ -245,15 +245,16 @@ def _memory(it: Proposal) -> Iterator[Finding]:
         return
     if it.is_cut:
         message = "Versions of the last windows are missing: what they signed is not known."
-        hint = "Versions were cut off, or the secret was made anew. Raise max-versions."
+        hint = "Versions were cut off, or the secret was made anew. In KV v2, raise max-versions."
         yield _warning("history-incomplete", "secret", message, hint)
     if it.retention is None:
         message = "How many versions the store keeps could not be looked up: the login may not."
         hint = 'Allow "read" on the mount\'s config and metadata/ path, or see to max-versions.'
         yield _warning("retention-unknown", "secret", message, hint)
         return
-    if it.retention.max_versions < FEW_VERSIONS:
-        message = f"The store keeps {it.retention.max_versions} versions only."
+    most = it.retention.max_versions
+    if most is not None and most < FEW_VERSIONS:
+        message = f"The store keeps {most} versions only."
         hint = "Pushes in a row cut the history off: `vault kv metadata put -max-versions=20 …`."
         yield _warning("few-versions", "secret", message, hint)
 

@@ -25,6 +25,7 @@ from certagent.material.finding import Severity
 from certagent.runtime.logs import conceal
 from certagent.sources import Revision
 from certagent.sources.files import read_directory_parts
+from certagent.sources.writing import NEW
 
 if TYPE_CHECKING:
     import argparse
@@ -36,10 +37,7 @@ if TYPE_CHECKING:
     from certagent.material.kinds import Kind
     from certagent.material.raw import RawBundle
     from certagent.material.verification import VerifiedBundle
-    from certagent.sources.vault.writing import Stored
-
-NEW = "new"
-"""What a version is called that the store will not number."""
+    from certagent.sources.writing import Stored
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         " when it is stored, or was there already; 65 when it is refused; 73 when somebody stored"
         " another version meanwhile."
     )
-    add_source(parser)
+    add_source(parser, "vault:<mount>/<path> or azure:<vault name>[/<secret>]")
     parser.add_argument(
         "--from",
         dest="origin",
@@ -131,25 +129,16 @@ def _proposal(place: WritablePlace, before: Stored, judged: Judged, now: datetim
     chronicle = Chronicle(place.source, place.policy, place.pins, place.kind)
     with suppress(SecretNotFound):  # the first set of a secret
         chronicle.read(now)
-    if place.source.engine == 1:
-        return Proposal(
-            judged.revision,
-            chronicle.entries,
-            now,
-            place.policy,
-            kind=place.kind,
-            remembers=False,
-            notes=judged.findings,
-        )
-    newest = chronicle.entries[0].version if chronicle.entries else "0"
-    if newest != str(before.version):
+    newest = chronicle.entries[0].version if chronicle.entries else ""
+    if place.source.keeps_history and newest != before.version:
         raise place.source.conflict(newest)
     return Proposal(
-        replace(judged.revision, version=str(before.version + 1)),
+        replace(judged.revision, version=before.following),
         chronicle.entries,
         now,
         place.policy,
         kind=place.kind,
+        remembers=place.source.keeps_history,
         is_cut=chronicle.is_cut and bool(chronicle.entries),
         retention=place.source.retention(),
         notes=judged.findings,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from certagent.chronicle import judge
 from certagent.cli.options import add_configuration, add_format
 from certagent.cli.show import short, windows
-from certagent.cli.stores import add_source, writable
+from certagent.cli.stores import add_source, destructible
 from certagent.errors import MaterialRefused, UsageError
 from certagent.material.history import HistoricRevision
 from certagent.material.rotation import Phase, plan
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from certagent.chronicle import Judged
-    from certagent.cli.stores import WritablePlace
+    from certagent.cli.stores import DestructiblePlace
     from certagent.material.certificates import Certificate
     from certagent.material.history import Policy
 
@@ -62,7 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         " destroy their key material for ever. Exit 65 when --yes was given and a change of roots"
         " still needs all that is superseded."
     )
-    add_source(parser)
+    add_source(parser, "vault:<mount>/<path>")
     act = parser.add_mutually_exclusive_group()
     act.add_argument("--yes", action="store_true", help="destroy; without it, they are shown")
     act.add_argument("--dry-run", action="store_true", help="show only, as without --yes")
@@ -73,14 +73,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show what can go and what stays, and destroy what can where that was asked for."""
     now = datetime.now(UTC)
-    with writable(arguments) as place:
+    with destructible(arguments) as place:
         if not place.kind.is_ca:
             raise UsageError(
                 f"{arguments.source} is of kind tls, and retire is about CAs.",
                 hint="No older version of it is needed once the newest is served: destroy what you"
                 " like with\n`vault kv destroy`.",
             )
-        entries = [] if place.source.engine == 1 else _entries(place, now)
+        entries = _entries(place, now) if place.source.keeps_history else []
         every = fates(entries, now, place.policy)
         free = [each for each in every if each.is_free(now)]
         waiting = [each for each in every if each.free_at is not None and each not in free]
@@ -106,8 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _outcome(place: WritablePlace, free: Sequence[Fate]) -> str:
-    if place.source.engine == 1:
+def _outcome(place: DestructiblePlace, free: Sequence[Fate]) -> str:
+    if not place.source.keeps_history:
         return "KV v1 keeps no older versions: there is nothing to destroy"
     if not free:
         return "no version can be destroyed now"
@@ -163,13 +163,13 @@ def _harm(
     return "a change of roots counts on it"
 
 
-def _entries(place: WritablePlace, now: datetime) -> list[Judged]:
+def _entries(place: DestructiblePlace, now: datetime) -> list[Judged]:
     """Judge all versions that the store still tells of, newest first."""
     revisions = islice(place.source.revisions(), LOOKBACK)
     return [judge(revision, now, place.pins) for revision in revisions]
 
 
-def _still_needed(place: WritablePlace, waiting: Sequence[Fate]) -> MaterialRefused:
+def _still_needed(place: DestructiblePlace, waiting: Sequence[Fate]) -> MaterialRefused:
     first = min(waiting, key=lambda each: each.free_at or datetime.max.replace(tzinfo=UTC))
     return MaterialRefused(
         f"Every superseded version of {place.source.name} is still needed, version"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from certagent.material.raw import TLS_FILES
 from certagent.material.roots import in_order
 
 if TYPE_CHECKING:
@@ -64,6 +65,17 @@ def finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
             yield f"    certificate: {finding.subject}"
             yield f"    sha256: {finding.fingerprint}"
         yield f"    {finding.hint}"
+
+
+def kind_lines(kind: Kind, findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield what to ask for where a set was taken for a CA's, and is a gateway's perhaps."""
+    lacks_roots = f"There is no {TLS_FILES['roots']!r}"
+    if kind.is_ca and any(
+        (each.code, each.part) == ("not-a-ca", "certificate")
+        or each.message.startswith(lacks_roots)
+        for each in findings
+    ):
+        yield "Is it a gateway's certificate? Then ask with --kind tls."
 
 
 def finding_object(finding: Finding) -> dict[str, str]:

@@ -16,7 +16,14 @@ from certagent.cli.options import (
     configuration,
 )
 from certagent.cli.rules import kind as kind_of
-from certagent.cli.show import bundle_object, days_left, finding_lines, finding_object, tree
+from certagent.cli.show import (
+    bundle_object,
+    days_left,
+    finding_lines,
+    finding_object,
+    kind_lines,
+    tree,
+)
 from certagent.errors import CertagentError, MaterialRefused, SecretNotFound
 from certagent.material.kinds import CA
 from certagent.material.raw import TLS_FILES
@@ -96,7 +103,12 @@ def _report(name: str, directory: str, kind: Kind | None, now: datetime) -> dict
             "exitCode": refused.exit_code,
             "findings": [finding_object(finding) for finding in refused.findings],
         }
-        lines = [f"{heading}: REFUSED", *_indented(finding_lines(refused.findings))]
+        asked_instead = kind_lines(kind or CA, refused.findings)
+        lines = [
+            f"{heading}: REFUSED",
+            *_indented(finding_lines(refused.findings)),
+            *_indented(asked_instead),
+        ]
     except SecretNotFound as missing:
         report |= {"exitCode": missing.exit_code, "error": missing.message}
         lines = [f"{heading}: nothing is published", f"  {missing.message}"]

@@ -10,15 +10,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from certagent.cli.choosing import bundles_at, configured, one_of, parsed, require_vault
 from certagent.cli.options import asked_kind
 from certagent.cli.rules import kind as kind_of
 from certagent.cli.rules import pins, policy
-from certagent.config.clouds import vault_name
-from certagent.config.decoding import load, parse_source
-from certagent.config.model import BundleConfig, SourceConfig, TokenAuth
-from certagent.config.settings import SETTINGS
 from certagent.errors import ConfigurationError, UsageError
 from certagent.material.kinds import CA
 from certagent.runtime.logs import conceal
@@ -27,17 +22,14 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from certagent.config.model import AzureConfig, Config
-    from certagent.config.model import VaultKVSource as VaultKVSourceConfig
+    from certagent.config.model import BundleConfig, Config
     from certagent.material.history import Policy
     from certagent.material.kinds import Kind
     from certagent.sources import Source
     from certagent.sources.azure import AzureConnection
     from certagent.sources.vault.connection import VaultConnection
     from certagent.sources.vault.writing import VaultKVStore
-
-_LOGIN = "An operator logs in with VAULT_TOKEN at VAULT_ADDR, or as the configuration says."
-_NOWHERE = "/"  # an output that is never opened
+    from certagent.sources.writing import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +50,23 @@ class Place:
 class WritablePlace(Place):
     """A place whose source can be written to."""
 
+    source: Store
+
+
+@dataclass(frozen=True, slots=True)
+class DestructiblePlace(Place):
+    """A place whose source can destroy versions for ever."""
+
     source: VaultKVStore
 
 
-def add_source(parser: argparse.ArgumentParser) -> None:
-    """Add SOURCE to a verb that writes."""
+def add_source(parser: argparse.ArgumentParser, stores: str) -> None:
+    """Add SOURCE to a verb that writes to these stores, and which of its bundles is meant."""
+    parser.add_argument("source", metavar="SOURCE", help=f"{stores}, as in CERTAGENT_SOURCE")
     parser.add_argument(
-        "source", metavar="SOURCE", help="vault:<mount>/<path>, as in CERTAGENT_SOURCE"
+        "--bundle",
+        metavar="NAME",
+        help="which bundle of the configuration, where SOURCE holds several",
     )
 
 
@@ -75,37 +77,74 @@ def writable(arguments: argparse.Namespace) -> Iterator[WritablePlace]:
     Its kind is that of the configuration's bundle, unless the flags of a verb ask for another.
     Raises `UsageError` for a SOURCE that cannot be written to, and `ConfigurationError`.
     """
-    wanted = _parsed(arguments.source)
-    if wanted.azure_key_vault:
+    config, bundle, kind = _wanted(arguments)
+    store: Store
+    if bundle.source.vault_kv:
+        with _connected(config) as vault:
+            from certagent.sources.vault.writing import VaultKVStore  # noqa: PLC0415 - not for plan
+
+            store = VaultKVStore(vault, bundle.source.vault_kv, kind)
+            yield WritablePlace(bundle.name, store, policy(config, kind), pins(config), kind)
+        return
+    assert bundle.source.azure_key_vault  # noqa: S101 - `_wanted` refuses a directory
+    with _connected_to_azure(config) as azure:
+        from certagent.sources.azure.writing import KeyVaultStore  # noqa: PLC0415 - only for Azure
+
+        store = KeyVaultStore(azure, bundle.source.azure_key_vault, kind)
+        yield WritablePlace(bundle.name, store, policy(config, kind), pins(config), kind)
+
+
+@contextmanager
+def destructible(arguments: argparse.Namespace) -> Iterator[DestructiblePlace]:
+    """Open SOURCE to destroy versions; raises as `writable` does, and for a Key Vault."""
+    if parsed(arguments.source).azure_key_vault:
         raise UsageError(
-            f"{arguments.source} cannot be written to by certagent.",
-            hint="Store the parts with `az keyvault secret set`.",
+            f"{arguments.source} is a Key Vault, which cannot destroy one version of a secret.",
+            hint="A version can be disabled (az keyvault secret set-attributes --enabled false)"
+            " once `certagent plan` shows\nthat no phase is open: while a change of roots counts on"
+            " it, this ends the trust in all that it signed.",
         )
-    if not wanted.vault_kv:
-        raise UsageError(
-            f"{arguments.source} is a directory: there is no store to write to.",
-            hint="Give vault:<mount>/<path>. To publish into a directory, use `certagent init`.",
-        )
-    config = _config(arguments.config, arguments.source)
-    bundle = _bundle(config, wanted)
-    with _connected(config) as connection:
+    config, bundle, kind = _wanted(arguments)
+    assert bundle.source.vault_kv  # noqa: S101 - `_wanted` refuses a directory
+    with _connected(config) as vault:
         from certagent.sources.vault.writing import VaultKVStore  # noqa: PLC0415 - not for plan
 
-        assert bundle.source.vault_kv  # noqa: S101 - as `wanted` has
-        asked = asked_kind(arguments) if "kind" in arguments else None
-        kind = asked or kind_of(bundle.kind, bundle.usage)
-        store = VaultKVStore(connection, bundle.source.vault_kv, kind)
-        yield WritablePlace(bundle.name, store, policy(config, kind), pins(config), kind)
+        store = VaultKVStore(vault, bundle.source.vault_kv, kind)
+        yield DestructiblePlace(bundle.name, store, policy(config, kind), pins(config), kind)
+
+
+def _wanted(arguments: argparse.Namespace) -> tuple[Config, BundleConfig, Kind]:
+    """Return what is to be written to, and as what kind."""
+    wanted = parsed(arguments.source)
+    if wanted.files:
+        raise UsageError(
+            f"{arguments.source} is a directory: there is no store to write to.",
+            hint="Give vault:<mount>/<path> or azure:<vault name>. To publish into a directory, use"
+            " `certagent init`.",
+        )
+    asked = asked_kind(arguments) if "kind" in arguments else None
+    config = configured(arguments.config, arguments.source)
+    if wanted.azure_key_vault and config.azure:
+        require_vault(config.azure, arguments.source)
+    bundle = one_of(bundles_at(config, wanted), arguments.bundle, asked)
+    azure = bundle.source.azure_key_vault
+    if azure and azure.certificate:
+        raise UsageError(
+            f"{arguments.source} is a certificate object, which is not written as a secret.",
+            hint="Key Vault issues it, or takes it with `az keyvault certificate import`; its roots"
+            " are a secret of\ntheir own.",
+        )
+    return config, bundle, asked or kind_of(bundle.kind, bundle.usage)
 
 
 @contextmanager
 def readable(arguments: argparse.Namespace) -> Iterator[list[Place]]:
     """Open SOURCE, or without one every source of the configuration."""
-    wanted = _parsed(arguments.source) if arguments.source else None
-    config = _config(arguments.config, arguments.source)
+    wanted = parsed(arguments.source) if arguments.source else None
+    config = configured(arguments.config, arguments.source)
     if wanted and wanted.azure_key_vault and config.azure:
-        _require_vault(config.azure, arguments.source)
-    bundles = [_bundle(config, wanted)] if wanted else list(config.bundles)
+        require_vault(config.azure, arguments.source)
+    bundles = bundles_at(config, wanted) if wanted else list(config.bundles)
     if issued := [bundle.name for bundle in bundles if bundle.source.vault_pki]:
         raise UsageError(
             f"{', '.join(issued)}: Vault issues a certificate to each pod, and stores no history.",
@@ -119,65 +158,6 @@ def readable(arguments: argparse.Namespace) -> Iterator[list[Place]]:
         if any(bundle.source.azure_key_vault for bundle in bundles):
             azure = stack.enter_context(_connected_to_azure(config))
         yield [_place(bundle, config, vault, azure) for bundle in bundles]
-
-
-def _require_vault(azure: AzureConfig, source: str) -> None:
-    """Refuse a SOURCE in another vault than the configuration logs in to."""
-    if f"azure:{vault_name(azure.vault_url)}" != source.lower():
-        raise UsageError(
-            f"SOURCE is {source}, and the configuration's vault is {azure.vault_url}.",
-            hint="Leave SOURCE or --config out.",
-        )
-
-
-def _parsed(source: str) -> SourceConfig:
-    try:
-        return msgspec.convert(parse_source(source), SourceConfig)
-    except ValueError as error:
-        raise UsageError(f"SOURCE: {error}.") from None
-
-
-def _config(path: str | None, source: str | None) -> Config:
-    """Decode the configuration as an agent would; without a file, SOURCE is its one bundle.
-
-    VAULT_TOKEN is the operator's own, so it wins over the login that the agent is configured for.
-    """
-    environ = dict(os.environ)
-    if environ.get("VAULT_TOKEN"):
-        for setting in SETTINGS:
-            if setting.path[:2] == ("vault", "auth"):
-                environ.pop(setting.variable, None)
-    if source and not path:
-        environ["CERTAGENT_SOURCE"] = source
-    if not path:
-        environ.setdefault("ROOT_CA_DIR", _NOWHERE)
-    try:
-        config = load(path, environ)
-    except ConfigurationError as error:
-        error.hint = error.hint or _LOGIN
-        raise
-    if config.vault and environ.get("VAULT_TOKEN"):
-        vault = msgspec.structs.replace(config.vault, auth=TokenAuth())
-        config = msgspec.structs.replace(config, vault=vault)
-    return config
-
-
-def _bundle(config: Config, wanted: SourceConfig) -> BundleConfig:
-    """Return the bundle of this source, whose field names may be its own; or a plain one."""
-    for bundle in config.bundles:
-        ours, theirs = wanted.vault_kv, bundle.source.vault_kv
-        if ours and theirs and _where(ours) == _where(theirs):
-            return bundle
-        azure = bundle.source.azure_key_vault
-        if wanted.azure_key_vault and azure and not (azure.certificate or azure.secret):
-            return bundle
-    return msgspec.structs.replace(
-        config.bundles[0], name="", source=wanted, kind="ca", usage=msgspec.UNSET
-    )
-
-
-def _where(kv: VaultKVSourceConfig) -> tuple[str, str]:
-    return kv.mount.strip("/"), kv.path.strip("/")
 
 
 @contextmanager

@@ -149,7 +149,15 @@ def _assignment(bundle: BundleConfig, config: Config, stores: Stores, *, stays: 
         fallback=fallback or None,
         watched=stays and bool(bundle.source.files),
         kind=of,
+        store=_store(bundle),
     )
+
+
+def _store(bundle: BundleConfig) -> str:
+    """Return which of `Stores.connections` a bundle shares with others, if any."""
+    if bundle.source.vault_kv or bundle.source.vault_pki:
+        return "vault"
+    return "azure" if bundle.source.azure_key_vault else ""
 
 
 def crossed(bundle: BundleConfig) -> tuple[str, str] | None:

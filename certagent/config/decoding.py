@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,22 +27,36 @@ if TYPE_CHECKING:
 
 _MAX_BYTES = 1 << 20
 _LONGEST = 366 * 86400
-_BOOLEAN_TAG = "tag:yaml.org,2002:bool"
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _BOOLEAN_KEYS = {"plainHttp", "secretIdWrapped"}
 
 
-def load(path: str | None, environ: Mapping[str, str]) -> Config:
+def load(path: str | None, environ: Mapping[str, str], *, here: bool = True) -> Config:
     """Return what the operator asked for.
 
     `path` is the YAML file, if there is one; `environ` the environment with the flags laid over it
-    (each flag under the name of its variable). Raises `ConfigurationError` with every fault.
+    (each flag under the name of its variable). `here`: it is for this machine, so the files that it
+    names must be there. Raises `ConfigurationError` with every fault.
     """
     document = _read(path) if path else {}
+    return decode(document, environ, where=f"configuration {path}" if path else "", here=here)
+
+
+def decode(
+    document: dict[str, Any],
+    environ: Mapping[str, str],
+    *,
+    where: str = "",
+    here: bool = True,
+) -> Config:
+    """Return what a document and the environment ask for; `where` names it in what is raised.
+
+    The document is completed with what the environment says. Raises as `load` does.
+    """
     given = {
         setting: environ[setting.variable] for setting in SETTINGS if environ.get(setting.variable)
     }
-    faults = [f"{setting.variable}: not UTF-8" for setting in given if not _is_text(given[setting])]
+    faults = [f"{setting.variable}: not UTF-8" for setting in given if not is_text(given[setting])]
     ca = _the_ca(document)
     faults.extend(_apply_bundle(document, given, ca))
     _apply_rest(document, given, environ)
@@ -58,18 +71,18 @@ def load(path: str | None, environ: Mapping[str, str]) -> Config:
 
         faults.extend(structural_faults(document, Config))
         config = _what_can_be_read(document)
-    faults.extend(_semantic_faults(config, environ))
+    faults.extend(_semantic_faults(config, environ, here=here))
     if not faults:
         return config
-    where = f"The configuration {path} is wrong" if path else "The configuration is wrong"
+    several = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
     raise ConfigurationError(
-        f"{where} ({len(faults)} fault{'s' if len(faults) > 1 else ''}):",
+        f"The {where or 'configuration'} is wrong ({several}):",
         tuple(_with_origin(fault, origins) for fault in faults),
         log_format=config.log.format,
     )
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
     """Return whether it can be encoded: YAML escapes and stray bytes make strings that cannot."""
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
@@ -117,52 +130,13 @@ def _read(path: str) -> dict[str, Any]:
         raise ConfigurationError(
             f"The configuration file {path} is larger than {_MAX_BYTES} bytes."
         )
-    document = _parse(data, path)
+    from certagent.config.yamltext import parse_all  # noqa: PLC0415 - not for the environment
+
+    documents = parse_all(data, f"The configuration file {path}")
+    document = documents[0] if len(documents) == 1 else None
     if not isinstance(document, dict):
         raise ConfigurationError(f"The configuration file {path} is not a YAML mapping.")
     return document
-
-
-def _parse(data: bytes, path: str) -> object:
-    import yaml  # noqa: PLC0415 - an agent that the environment configures needs no YAML
-
-    class Loader(yaml.SafeLoader):
-        """Refuses a key that is given twice, where PyYAML would let the last one win."""
-
-        def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
-            if isinstance(node.value, str) and not _is_text(node.value):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "half of a surrogate pair is not text", node.start_mark
-                )
-            return super().construct_scalar(node)
-
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen = set()
-            for key_node, _ in node.value:
-                key = key_node.value
-                if isinstance(key, str) and key in seen:
-                    mark = key_node.start_mark
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key!r} is given twice", mark
-                    )
-                seen.add(str(key))
-            return super().construct_mapping(node, deep)
-
-    # YAML 1.1 reads the key `on`, which hooks have, as a truth; YAML 1.2 knows these two alone.
-    Loader.yaml_implicit_resolvers = {
-        first: [(tag, regexp) for tag, regexp in known if tag != _BOOLEAN_TAG]
-        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    Loader.add_implicit_resolver(_BOOLEAN_TAG, re.compile("^(?:true|false)$"), list("tf"))
-    try:
-        return yaml.load(data, Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        at = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
-        raise ConfigurationError(
-            f"The configuration file {path} is not valid YAML{at}: {problem}."
-        ) from None
 
 
 def _the_ca(document: dict[str, Any]) -> int | None:
@@ -272,7 +246,7 @@ def _apply_rest(
         complete(document, environ)
 
 
-def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
+def _semantic_faults(config: Config, environ: Mapping[str, str], *, here: bool) -> Iterator[str]:
     """Yield what types cannot say."""
     names = [bundle.name for bundle in config.bundles]
     directories = [os.path.normpath(bundle.output.directory) for bundle in config.bundles]
@@ -308,7 +282,7 @@ def _semantic_faults(config: Config, environ: Mapping[str, str]) -> Iterator[str
     if config.vault:
         durations["vault.connectTimeout"] = config.vault.connect_timeout
         durations["vault.requestTimeout"] = config.vault.request_timeout
-        yield from _vault_faults(config.vault, environ)
+        yield from _vault_faults(config.vault, environ, here=here)
     if config.azure:
         from certagent.config.keyvault import azure_faults  # noqa: PLC0415 - only for Azure
 
@@ -361,14 +335,14 @@ def _rotation_faults(rotation: RotationConfig) -> Iterator[str]:
             )
 
 
-def _vault_faults(vault: VaultConfig, environ: Mapping[str, str]) -> Iterator[str]:
+def _vault_faults(vault: VaultConfig, environ: Mapping[str, str], *, here: bool) -> Iterator[str]:
     yield from _address_faults(vault)
     files = {"vault.caFile": vault.ca_file}
     if isinstance(vault.auth, CertAuth):
         files["vault.auth.certFile"] = vault.auth.cert_file
         files["vault.auth.keyFile"] = vault.auth.key_file
     for name, file in files.items():
-        if file and not os.path.isfile(file):  # noqa: PTH113 - Path raises for a name too long
+        if here and file and not os.path.isfile(file):  # noqa: PTH113 - Path raises for a name too long
             yield f"{name}: there is no file {file}"
     if isinstance(vault.auth, TokenAuth) and not (
         vault.auth.token_file or environ.get("VAULT_TOKEN")

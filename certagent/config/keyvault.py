@@ -31,13 +31,17 @@ _AUTHORITY = "AZURE_AUTHORITY_HOST"
 
 
 def parse_vault(place: str) -> dict[str, Any]:
-    """Read the place of `azure:<vault name>`; raises `ValueError` with what is wrong."""
-    if not is_vault_name(place):
+    """Read the place of `azure:<vault name>[/<secret>]`; raises `ValueError` with what is wrong.
+
+    A secret that is named holds all parts as JSON; without one each part has a secret of its own.
+    """
+    name, _, secret = place.partition("/")
+    if not is_vault_name(name):
         raise ValueError(
             f"expected azure:<vault name>, of 3 to 24 letters, digits and single dashes, got"
             f" 'azure:{place[:40]}'"
         )
-    return {"azureKeyVault": {}}
+    return {"azureKeyVault": {"secret": secret} if secret else {}}
 
 
 def spell_out(document: dict[str, Any]) -> None:
@@ -57,9 +61,10 @@ def complete(document: dict[str, Any], environ: Mapping[str, str]) -> None:
     if azure is not None and not isinstance(azure, dict):
         return
     document["azure"] = azure = dict(azure or {})
-    store, _, name = environ.get("CERTAGENT_SOURCE", "").partition(":")
-    cloud = CLOUDS.get(str(azure.get("cloud", "public")))
-    if store == "azure" and cloud and not environ.get("CERTAGENT_AZURE_VAULT_URL"):
+    store, name = _named(environ)
+    # What is no cloud is told as such, and not as a missing URL.
+    cloud = CLOUDS.get(str(azure.get("cloud")), CLOUDS["public"])
+    if store == "azure" and not environ.get("CERTAGENT_AZURE_VAULT_URL"):
         azure["vaultUrl"] = cloud.vault_url(name)
     credential = azure.get("credential") or {}
     if not isinstance(credential, dict):
@@ -75,7 +80,7 @@ def azure_faults(azure: AzureConfig, environ: Mapping[str, str]) -> Iterator[str
     fault = vault_url_fault(azure.vault_url, azure.cloud)
     if fault:
         yield f"azure.vaultUrl: {fault}"
-    store, _, name = environ.get("CERTAGENT_SOURCE", "").partition(":")
+    store, name = _named(environ)
     if store == "azure" and not fault and vault_name(azure.vault_url) != name.lower():
         yield f"CERTAGENT_AZURE_VAULT_URL: CERTAGENT_SOURCE names another vault, {name[:40]!r}"
     fault = authority_fault(environ[_AUTHORITY], azure.cloud) if environ.get(_AUTHORITY) else ""
@@ -94,6 +99,12 @@ def azure_faults(azure: AzureConfig, environ: Mapping[str, str]) -> Iterator[str
                     f"azure.credential.{key}: missing; AKS's webhook sets {variable} in pods with"
                     ' the label azure.workload.identity/use: "true"'
                 )
+
+
+def _named(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the store that CERTAGENT_SOURCE names, and of a Key Vault its name."""
+    store, _, place = environ.get("CERTAGENT_SOURCE", "").partition(":")
+    return store, place.partition("/")[0]
 
 
 def source_faults(source: AzureKeyVaultSource, bundle: BundleConfig) -> Iterator[str]:

@@ -270,7 +270,7 @@ class VaultPKISource(_Model, frozen=True):
     # What is asked for; renewed after two thirds of it at the latest. A CA needs a few days at
     # least: what istiod signs ends with its signer.
     ttl: Duration
-    # The subject's CN. A leaf without one has its first DNS name there.
+    # The subject's CN. A leaf without one has its first DNS name there that is not too long for it.
     common_name: OptionalText = ""
     key_type: Literal["rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384"] = "rsa-2048"
     role: OptionalText = ""

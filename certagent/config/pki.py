@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING
 
 from certagent.config.model import seconds
@@ -12,7 +13,13 @@ if TYPE_CHECKING:
 
     from certagent.config.model import RefreshConfig, VaultPKISource
 
+LONGEST_COMMON_NAME = 64
+"""In bytes (RFC 5280, appendix A.1: ub-common-name)."""
+
 _LONGEST = 20 * 366 * 86400.0
+_NAME = re.compile(r"\w([\w.-]*\w)?", re.ASCII)
+"""Names of roles and issuers: Vault's framework.GenericNameRegex."""
+
 _POLLS = 3
 """A certificate is renewed at two thirds of its lifetime: a poll must fall into the last third."""
 
@@ -29,14 +36,18 @@ def pki_faults(pki: VaultPKISource, kind: str, refresh: RefreshConfig) -> Iterat
             " it could not be renewed in time"
         )
     yield from _faults_of_names(pki)
-    for key, text in (("mount", pki.mount), ("role", pki.role), ("issuer", pki.issuer)):
-        if ".." in text or (key != "mount" and "/" in text):
+    if ".." in pki.mount:
+        yield f".mount: expected a name, got {pki.mount[:80]!r}"
+    for key, text in (("role", pki.role), ("issuer", pki.issuer)):
+        if text and not _NAME.fullmatch(text):
             yield f".{key}: expected a name, got {text[:80]!r}"
 
 
 def _faults_of_names(pki: VaultPKISource) -> Iterator[str]:
+    if len(pki.common_name.encode()) > LONGEST_COMMON_NAME:
+        yield f".commonName: expected at most {LONGEST_COMMON_NAME} bytes, got {pki.common_name!r}"
     for index, name in enumerate(pki.dns_names):
-        if not name.isascii() or "," in name:
+        if not name.isascii() or "," in name or " " in name:
             yield f".dnsNames[{index}]: expected a DNS name in ASCII, got {name[:80]!r}"
     for index, uri in enumerate(pki.uri_sans):
         if not uri.isascii() or "," in uri or ":" not in uri:

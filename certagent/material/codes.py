@@ -98,6 +98,7 @@ WARNINGS: Mapping[str, str] = MappingProxyType(
         "leaf-is-ca": "A server's or client's certificate is a CA.",
         "san-unusable": "A name that no client can ask for.",
         "client-san-missing": "A client's certificate has no name to be known by.",
+        "root-trusted-for-itself": "A certificate among the roots is not a CA, of kind tls.",
         "root-not-valid": "A root beside the path has expired, or is not valid yet.",
         "crl-missing-for-root": "A root beside the path has no list.",
     }

@@ -166,7 +166,11 @@ def _end(bundle: KeyCertBundle, last: Certificate) -> Iterator[Finding]:
 
 
 def _roots(bundle: KeyCertBundle, now: datetime) -> Iterator[Finding]:
-    """Check those that its peers must have been issued by."""
+    """Check those that its peers must have been issued by, or must be.
+
+    Envoy trusts whatever stands there for itself, a peer's own certificate included, and what was
+    issued by it unless it says that it may not issue (measured: 1.40).
+    """
     file = TLS_FILES["roots"]
     valid = [root for root in bundle.roots if root.not_before <= now <= root.not_after]
     if bundle.roots and not valid:
@@ -176,10 +180,13 @@ def _roots(bundle: KeyCertBundle, now: datetime) -> Iterator[Finding]:
         yield about(last, "no-valid-root", "roots", message, f"{hint} Store those of the peers.")
     for root in bundle.roots:
         if not rules.is_ca(root):
-            message = f"{root.subject!r} is among the roots, and is not a CA."
-            hint = f"Take it out of {file}; put the CA that issued it there."
-            yield about(root, "root-not-a-ca", "roots", message, hint)
-        elif valid and root not in valid:
+            message = f"{root.subject!r} is among the roots, and does not say that it is a CA."
+            hint = "Right for a peer's own certificate, which is trusted for itself."
+            hint += f" Else put the CA that issued it into {file}."
+            yield _warn(root, "root-trusted-for-itself", "roots", message, hint)
+        elif unable := rules.authority(root, Place("roots", (), now)):
+            yield unable
+        if valid and root not in valid:
             when = f"from {root.not_before:%FT%TZ} to {root.not_after:%FT%TZ}"
             message = f"The root {root.subject!r} is not valid now, only {when}."
             yield _warn(root, "root-not-valid", "roots", message, f"Remove it from {file} in time.")

@@ -87,7 +87,7 @@ def certificate_object(text: str, content_type: str, name: str) -> CertificateOb
 
 def _from_pkcs12(text: str, name: str) -> tuple[pem.Block | None, list[bytes]]:
     try:
-        data = binascii.a2b_base64(text.strip().encode("ascii"), strict_mode=True)
+        data = binascii.a2b_base64("".join(text.split()).encode("ascii"), strict_mode=True)
     except ValueError:
         message = f"{name!r} is not base64, which PKCS #12 in a Key Vault is."
         hint = "Import it as a certificate (az keyvault certificate import), not as a secret."

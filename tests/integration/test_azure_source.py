@@ -8,14 +8,14 @@ import re
 import signal
 import time
 import urllib.request
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
-from tests.support.azure import EXCHANGE, FederatedCredential
+from tests.support.azure import EXCHANGE
 from tests.support.azure.faults import answers, hangs
 from tests.support.azure.operator import SECRETS, store, store_part
+from tests.support.azure.pod import AGO, Pod
 from tests.support.azure.vault import PKCS12
 from tests.support.material import (
     fields,
@@ -27,9 +27,7 @@ from tests.support.material import (
     private_key_pem,
 )
 from tests.support.openbao import free_port
-from tests.support.process import certagent, published, running
-
-AGO = timedelta(days=10)
+from tests.support.process import certagent, published
 
 
 @pytest.fixture(scope="module")
@@ -49,46 +47,6 @@ def certs(tmp_path, ca):
     for name, data in files(ca.raw()).items():
         (directory / name).write_bytes(data)
     return directory
-
-
-class Pod:
-    """What AKS's webhook and a chart's values put into istiod's pod."""
-
-    def __init__(self, azure, cloud, directory):
-        self.azure = azure
-        self.tenant = azure.tenant(cloud)
-        self.issuer = FederatedCredential().issuer
-        self.app = self.tenant.application(federated=[FederatedCredential()])
-        self.vault = azure.vault("mesh", self.tenant)
-        self.vault.grant(self.app, "get", "list")
-        self.token_file = directory / "azure-identity-token"
-        self.token_file.write_text(self.issuer.mint())
-        self.directory = directory / "istio-ca"
-        self.environment = {
-            "AZURE_TENANT_ID": self.tenant.id,
-            "AZURE_CLIENT_ID": self.app.client_id,
-            "AZURE_FEDERATED_TOKEN_FILE": self.token_file,
-            "AZURE_AUTHORITY_HOST": f"https://{self.tenant.cloud.authorities[0]}/",
-            "CERTAGENT_SOURCE": "azure:mesh",
-            "CERTAGENT_AZURE_CLOUD": cloud,
-            "ROOT_CA_DIR": self.directory,
-            "CERTAGENT_INIT_DEADLINE": "200ms",
-        }
-
-    @property
-    def start(self):
-        """Ten days ago, by the vault's clock."""
-        return datetime.fromtimestamp(int(self.azure.clock.now()), UTC) - AGO
-
-    def init(self, **environ):
-        return certagent("init", **{**self.environment, **environ})
-
-    def run(self, **environ):
-        return running(**{**self.environment, "CERTAGENT_INTERVAL": "200ms", **environ})
-
-    @property
-    def requests(self):
-        return [path for _, path, _ in self.azure.requests(self.vault)]
 
 
 @pytest.fixture
@@ -182,7 +140,8 @@ def test_the_plan_of_a_vault_is_shown(pod, ca):
     [
         (["plan", "azure:other"], 64, "the configuration's vault is https://mesh.vault.azure.net"),
         (["plan", "azure:mesh"], 0, ""),
-        (["push", "azure:mesh", "--from", "."], 64, "az keyvault secret set"),
+        (["push", "azure:other", "--from", "."], 64, "the configuration's vault is"),
+        (["retire", "azure:mesh"], 64, "cannot destroy one version"),
     ],
 )
 def test_an_operators_source_is_the_vault_of_the_configuration(

@@ -10,6 +10,7 @@ import pytest
 from tests.support.azure import FederatedCredential
 from tests.support.azure.operator import store
 from tests.support.gateways import Gateways
+from tests.support.injector import annotations, values
 from tests.support.material import fields, files, make_leaf, make_root
 from tests.support.process import environment
 
@@ -33,6 +34,7 @@ OPERATORS_ONLY = {
     "certagent.material.issuing",
     "certagent.cli.check",
     "certagent.cli.demo",
+    "certagent.kubernetes",
 }
 GATEWAYS_ONLY = {"certagent.material.serving", "certagent.material.endentity"}
 
@@ -160,6 +162,34 @@ def test_check_loads_no_client(loaded, certs):
     modules = loaded("check", certs)
 
     assert not modules & (AZURE | {"hvac", "requests", "urllib3", "watchfiles", "yaml"})
+
+
+def test_overlay_loads_no_client(loaded):
+    modules = loaded(
+        "overlay",
+        "istiod",
+        VAULT_ADDR="https://vault.example.com:8200",
+        CERTAGENT_VAULT_ROLE="istiod",
+        CERTAGENT_SOURCE="vault:secret/istiod",
+    )
+
+    assert "certagent.kubernetes.overlay" in modules
+    assert not modules & (AZURE | {"hvac", "requests", "yaml"})
+
+
+def test_vault_setup_that_is_printed_loads_no_client(loaded):
+    modules = loaded(
+        "vault", "setup", "--cluster", "a", "--kubernetes-host", "https://a.example.com:6443"
+    )
+
+    assert not modules & {"hvac", "requests", "certagent.sources.vault"}
+
+
+def test_migrate_loads_no_client(loaded, tmp_path):
+    file = tmp_path / "values.yaml"
+    file.write_text(values(annotations()))
+
+    assert not loaded("migrate", file) & (AZURE | {"hvac", "requests", "watchfiles"})
 
 
 def test_schema_loads_no_cryptography(loaded):

@@ -413,6 +413,18 @@ class TestOperators:
         assert done.code == 64
         assert "--kind tls" in done.stderr
 
+    @pytest.mark.parametrize("verb", ["check", "status"])
+    @pytest.mark.parametrize("roots", [(), (ROOT,)])
+    def test_a_gateways_set_that_is_taken_for_a_ca_s_is_guessed(
+        self, gateways, tmp_path, verb, roots
+    ):
+        place = directory(tmp_path / "set", make_leaf(ISSUER, roots=roots).raw())
+
+        shown = gateways.verb(verb, place)
+
+        assert shown.code == 65
+        assert "ask with --kind tls" in shown.stdout
+
     def test_status_says_of_a_plain_directory_what_it_is_asked(self, gateways, tmp_path):
         place = directory(tmp_path / "set", make_leaf(ISSUER, eku=(SERVER, CLIENT)).raw())
         words = ("status", place, "--format", "json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from certagent.errors import MaterialRefused
 from certagent.material.serving import tls
@@ -104,6 +105,22 @@ def test_what_envoy_refuses_is_refused_before(served, client, case):
 
     until(lambda: envoy.failed_updates() > before)
     assert client.handshake(envoy.port) == good.fingerprint
+
+
+@pytest.mark.parametrize(("usages", "trusted"), [(("digital_signature",), True), ((), False)])
+def test_a_clients_own_certificate_among_the_roots_is_trusted(tmp_path, usages, trusted):
+    """With a CA that may not sign, nobody is; the one is accepted, and the other refused."""
+    own = make_root(subject="CN=Client", ca=not usages, key_usage=usages or ("crl_sign",))
+    who = own if usages else make_leaf(own, eku=(ExtendedKeyUsageOID.CLIENT_AUTH,))
+    raw = leaf(roots=(own,)).raw()
+    sink = AtomicDirectory(tmp_path / "ingress", layout=GATEWAY)
+    put(sink, tls_files(raw))
+
+    with Envoy(tmp_path / "ingress", mutual=True) as envoy:
+        assert Client(ROOT, tmp_path, who).is_refused(envoy.port) is not trusted
+
+    assert (accepted(raw) is not None) is trusted
+    sink.close()
 
 
 def test_a_gateway_that_serves_what_was_published_is_confirmed(openbao, tmp_path, client):

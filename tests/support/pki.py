@@ -29,6 +29,7 @@ class Entry:
     ca: CA
     has_key: bool = True
     root_is_known: bool = True
+    also: tuple[CA, ...] = ()  # what stands in its chain beside its own path
 
 
 @dataclass
@@ -101,7 +102,7 @@ class PKIMount:
             return {"data": {"type": "pki"}}
         entry = self._entry(url.split("/")[-2])
         path = entry.ca.path if entry.root_is_known else entry.ca.path[:-1]
-        chain = [cert_pem(each.certificate).decode() for each in path]
+        chain = [cert_pem(each.certificate).decode() for each in (*path, *entry.also)]
         return {"data": {"certificate": chain[0], "ca_chain": chain}}
 
     def post(self, url: str, json: dict[str, Any]) -> dict[str, Any]:
@@ -133,11 +134,12 @@ class PKIMount:
         is_leaf: bool,
     ) -> x509.Certificate:
         lifetime = min(timedelta(seconds=int(asked["ttl"].removesuffix("s"))), self.max_ttl)
-        name = x509.NameAttribute(NameOID.COMMON_NAME, asked["common_name"])
+        names = [asked["common_name"]] if asked["common_name"] else []
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names])
         path_length = None if is_leaf else asked["max_path_length"]
         builder = (
             x509.CertificateBuilder()
-            .subject_name(x509.Name([name] if asked["common_name"] else []))
+            .subject_name(subject)
             .issuer_name(ca.certificate.subject)
             .public_key(request.public_key())
             .serial_number(x509.random_serial_number())

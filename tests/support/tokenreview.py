@@ -1,7 +1,8 @@
 """The part of a Kubernetes API server that Vault asks: TokenReview, over HTTPS, on loopback.
 
 It checks what the real one checks of a service-account token: the signature, the issuer, the times,
-the audience, that the account still exists, and that the reviewer may review.
+the audience, that the account still exists, and that the reviewer may review. It also tells its
+issuer's keys, as `/openid/v1/jwks` and by OIDC discovery.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class Cluster:
         self.key = rsa.generate_private_key(65537, 2048)
         self.ca_pem = authority.ca_pem
         self.deleted: set[tuple[str, str]] = set()
+        self.reviewers = {REVIEWER}
+        """The accounts that are bound to `system:auth-delegator`."""
+        self.issuer = ISSUER
         self.broken = False
         """Whether it answers 500, as an API server does that has lost its etcd."""
         self.reviews = 0
@@ -64,9 +68,19 @@ class Cluster:
         return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
     @property
+    def jwks(self) -> dict[str, object]:
+        """What `kubectl get --raw /openid/v1/jwks` prints."""
+        numbers = self.key.public_key().public_numbers()
+        n, e = (
+            _encode(each.to_bytes((each.bit_length() + 7) // 8)) for each in (numbers.n, numbers.e)
+        )
+        key = {"use": "sig", "kty": "RSA", "kid": "test", "alg": "RS256", "n": n, "e": e}
+        return {"keys": [key]}
+
+    @property
     def reviewer_jwt(self) -> str:
         """The token of the account that may create TokenReviews."""
-        return self.mint(*REVIEWER, audience=ISSUER)
+        return self.mint(*REVIEWER, audience=self.issuer)
 
     def mint(
         self,
@@ -81,7 +95,7 @@ class Cluster:
         now = int(time.time())
         issued = now - 7200 if expires_in < 0 else now
         claims: dict[str, object] = {
-            "iss": ISSUER,
+            "iss": self.issuer,
             "sub": f"system:serviceaccount:{namespace}:{service_account}",
             "aud": [audience],
             "iat": issued,
@@ -98,7 +112,7 @@ class Cluster:
     def review(self, token: str, audiences: list[str]) -> dict[str, object]:
         """Return the status of a TokenReview."""
         try:
-            claims, granted = self._verified(token, audiences or [ISSUER])
+            claims, granted = self._verified(token, audiences or [self.issuer])
         except (ValueError, KeyError, InvalidSignature) as error:
             return {"authenticated": False, "error": f"invalid bearer token: {error}"}
         account = claims["kubernetes.io"]["serviceaccount"]
@@ -113,7 +127,7 @@ class Cluster:
             _decode(signature), signed.encode(), padding.PKCS1v15(), hashes.SHA256()
         )
         claims = json.loads(_decode(signed.partition(".")[2]))
-        if claims["iss"] != ISSUER or not claims["nbf"] <= time.time() < claims["exp"]:
+        if claims["iss"] != self.issuer or not claims["nbf"] <= time.time() < claims["exp"]:
             raise ValueError("expired, or of another issuer")
         namespace, account = claims["sub"].split(":")[2:]
         if (namespace, account) in self.deleted:
@@ -137,15 +151,27 @@ class _TokenReview(BaseHTTPRequestHandler):
     cluster: Cluster
     timeout = 10
 
+    def do_GET(self) -> None:
+        discovery = {
+            "issuer": self.cluster.issuer,
+            "jwks_uri": f"{self.cluster.address}/openid/v1/jwks",
+            "id_token_signing_alg_values_supported": ["RS256"],
+        }
+        told = {
+            "/.well-known/openid-configuration": discovery,
+            "/openid/v1/jwks": self.cluster.jwks,
+        }
+        self._answer(200 if self.path in told else 404, told.get(self.path, {}))
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.cluster.reviews += 1
         reviewer = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        name = "system:serviceaccount:" + ":".join(REVIEWER)
+        names = ["system:serviceaccount:" + ":".join(each) for each in self.cluster.reviewers]
         user = self.cluster.review(reviewer, []).get("user", {})
         if self.cluster.broken:
             self._answer(500, {"kind": "Status", "code": 500, "message": "etcd is away"})
-        elif not isinstance(user, dict) or user.get("username") != name:
+        elif not isinstance(user, dict) or user.get("username") not in names:
             self._answer(403, {"kind": "Status", "code": 403, "message": "forbidden"})
         else:
             spec = body["spec"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -56,6 +57,16 @@ def down():
     return Assignment(
         "down", MemorySource("memory:down", fault=SourceUnavailable("down")), MemorySink()
     )
+
+
+class Counted(MemorySource):
+    """A source that is down, and counts how often that was noticed."""
+
+    asked = 0
+
+    def revisions(self):
+        self.asked += 1
+        raise SourceUnavailable("slow")
 
 
 class TestInit:
@@ -195,6 +206,42 @@ class TestRun:
         assert good.sink.writes == 1
         assert not running.status.ready
         assert clockwork.pauses[0] <= 2, "the one that failed is tried again soon"
+
+    def test_a_store_that_lets_one_wait_is_asked_once_a_turn(self, good, monkeypatch):
+        monkeypatch.setattr("certagent.agent._LONGEST_WAIT", 0.0)
+        slow = [
+            replace(good, name=str(number), source=Counted(), sink=MemorySink(), store="vault")
+            for number in range(3)
+        ]
+        asked = []
+
+        def between():
+            asked.append([each.source.asked for each in slow])
+
+        clockwork = Clockwork(*[Wake.TIMEOUT] * 3, between=between)
+
+        agent(*slow, good, clockwork=clockwork).run()
+
+        assert asked[:3] == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+        assert good.sink.writes == 1
+        assert clockwork.pauses[:2] == [0, 0], "the others are still due"
+        assert 0 < clockwork.pauses[2] <= 2
+
+    def test_what_works_comes_before_what_does_not(self, good, down, monkeypatch):
+        order = []
+        clockwork = Clockwork(Wake.RELOAD)
+        running = agent(down, good, clockwork=clockwork)
+        monkeypatch.setattr(
+            "certagent.agent.Agent._pass",
+            lambda self, task, made=Agent._pass: (
+                order.append(task.keeper.assignment.name),
+                made(self, task),
+            ),
+        )
+
+        running.run()
+
+        assert order == ["down", "good", "good", "down"]
 
     def test_a_restart_with_a_good_set_spreads_its_first_poll(self, good):
         agent(good, clockwork=Clockwork()).run()

@@ -59,6 +59,17 @@ def served(sink):
     return sink.snapshot.files["tls.crt"]
 
 
+def test_roots_that_are_gone_are_told(keeper, source, sink, caplog):
+    source.push(make_leaf(ISSUER, roots=(make_root(),)).raw(), created_at=CREATED)
+    keeper.refresh(NOW)
+    source.push(raw(), created_at=NOW)
+
+    keeper.refresh(NOW)
+
+    assert "ca.crt" not in sink.snapshot.files
+    assert "version 2 has no roots: ca.crt is not published any more" in caplog.messages
+
+
 def test_the_newest_is_published_at_once(keeper, source, sink):
     first, second = raw(), raw()
     source.push(first, created_at=CREATED)

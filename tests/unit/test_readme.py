@@ -34,6 +34,14 @@ def test_the_sample_configuration_is_taken(tmp_path):
     assert config.bundles[0].output.directory == "/etc/istio-ca"
 
 
+@pytest.mark.parametrize("sample", ["gateway.yaml", "istiod-pki.yaml", "azure.yaml"])
+def test_the_other_samples_are_taken_too(tmp_path, sample):
+    path = tmp_path / sample
+    path.write_text(block(sample))
+
+    assert load(str(path), {}).bundles
+
+
 def test_the_overlay_configures_the_agent_and_mounts_what_it_names():
     overlay = yaml.safe_load(block("overlay.yaml"))
     (agent,) = overlay["initContainers"]
@@ -51,6 +59,16 @@ def test_the_overlay_configures_the_agent_and_mounts_what_it_names():
     (source,) = overlay["volumes"][1]["projected"]["sources"]
     assert token == f"{mount['mountPath']}/{source['serviceAccountToken']['path']}"
     assert overlay["volumeMounts"][0]["readOnly"] is True
+
+
+def test_the_overlay_is_what_certagent_overlay_prints():
+    overlay = block("overlay.yaml")
+    (agent,) = yaml.safe_load(overlay)["initContainers"]
+    environ = {each["name"]: each["value"] for each in agent["env"]}
+
+    printed = certagent("overlay", "istiod", "--image", agent["image"], **environ).stdout
+
+    assert printed.split("\n", 1)[1] == overlay
 
 
 def test_every_setting_is_in_the_table_and_none_that_does_not_exist():
@@ -83,7 +101,8 @@ def test_every_verb_and_flag_that_is_named_exists(command):
     verb, *rest = command.split()
     if verb not in VERBS:
         pytest.skip("prose")
-    words = [verb, *[word for word in rest if word in {"root", "intermediate"}]]
+    forms = {"root", "intermediate", "istiod", "gateway", "setup"}
+    words = [verb, *[word for word in rest if word in forms]]
     shown = certagent(*words, "--help").stdout
     for flag in (word for word in rest if word.startswith("--")):
         assert flag in shown

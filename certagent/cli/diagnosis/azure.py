@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from certagent.cli.diagnosis import credential, material, server
 from certagent.cli.diagnosis.result import About, attempt
 from certagent.cli.diagnosis.steps import LOGIN, READ, Steps, in_turn
 from certagent.cli.rules import kind
+from certagent.errors import AccessDenied
 from certagent.runtime.logs import conceal
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from certagent.config.model import AzureConfig, BundleConfig, Config
     from certagent.sources.azure import AzureConnection
 
-_NOT_FOUND = 404
+_UNAUTHORIZED, _NOT_FOUND = 401, 404
 
 
 def results(config: Config, now: datetime, table: tuple[Mount, ...]) -> Iterator[Result]:
@@ -63,9 +64,15 @@ def _login(connection: AzureConnection, config: AzureConfig, secret: str) -> Ite
     from certagent.sources.azure.credentials import describe  # noqa: PLC0415 - only for Azure
     from certagent.sources.azure.failures import AzureRefused  # noqa: PLC0415 - likewise
 
-    # A refusal means that the token was taken; what it permits, each bundle's check says.
-    with suppress(AzureRefused):
+    try:
         connection.call(_first_version(secret))
+    except AzureRefused as refused:
+        if refused.status == _UNAUTHORIZED:
+            raise AccessDenied(
+                f"Key Vault does not take the token for {describe(config)} ({refused.answer}).",
+                hint="Is the vault in the tenant of azure.credential, and in azure.cloud?",
+            ) from refused
+        # The token was taken; what it permits, each bundle's check says.
     yield LOGIN.ok(f"There is a token for {describe(config)}, and the vault takes it.")
 
 

@@ -38,9 +38,7 @@ def results(bundle: BundleConfig, connection: VaultConnection, now: datetime) ->
         f" are published: {len(mount.roots)}."
     )
     signing = Signing(engine, config, lambda: 0.0)
-    try:
-        signing.require_time(mount.current, now)
-    except AccessDenied as error:
+    if error := signing.expires_sooner(mount.current, now):
         yield issuer.failure(error)
     path = signing.path(mount.current, current=True)
     yield from attempt(sign, _permission(sign, connection, engine, path))

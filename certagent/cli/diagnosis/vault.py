@@ -153,7 +153,7 @@ def _engine(
     about: About, store: VaultKVStore, connection: VaultConnection, bundle: BundleConfig
 ) -> Iterator[Result]:
     """Yield the version of the key-value engine, and how many versions of the secret it keeps."""
-    if store.engine == 1:
+    if not store.keeps_history:
         yield about.ok("The mount is a key-value engine of version 1.")
         return
     kv = bundle.source.vault_kv
@@ -168,7 +168,8 @@ def _engine(
         yield about.ok(f"{told}; how many versions it keeps, the login may not look, nor need it.")
         return
     yield about.ok(f"{told}, which keeps {retention.max_versions} versions of the secret.")
-    if kind(bundle.kind, bundle.usage).is_ca and retention.max_versions < _FEW_VERSIONS:
+    few = retention.max_versions is not None and retention.max_versions < _FEW_VERSIONS
+    if few and kind(bundle.kind, bundle.usage).is_ca:
         yield about.warning(
             f"It keeps {retention.max_versions} versions only: pushes in a row cut the history.",
             "`vault kv metadata put -max-versions=20 …`.",

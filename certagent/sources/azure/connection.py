@@ -20,6 +20,7 @@ from certagent.sources.http.failures import chain, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from azure.core.credentials import TokenCredential
 
@@ -86,6 +87,11 @@ class AzureConnection:
             return operation(self._client)
         except (AzureError, AccessDenied, SourceUnavailable, *STRANGE) as error:
             raise self._explained(error) from error
+
+    @property
+    def answered_at(self) -> datetime | None:
+        """When the vault gave its last answer, by the clock that dates its versions."""
+        return self._answer.date if self._answer else None
 
     def close(self) -> None:
         """Drop the connections, and the token, which Entra ID cannot take back. Never raises."""

@@ -40,42 +40,47 @@ class Form:
 
 def form_of(config: AzureKeyVaultSource, kind: Kind) -> Form:
     """Return the form that a configuration asks for."""
-    if config.secret:
-        return _json_form(config.secret, kind)
     if config.certificate:
         return _certificate_form(config.certificate, config.roots or "", kind)
-    return _secrets_form(config.secrets.given() if config.secrets else {}, kind)
+    parts = part_names(config, kind)
+    return _json_form(config.secret, parts) if config.secret else _secrets_form(parts)
 
 
-def _secrets_form(given: Mapping[str, str], kind: Kind) -> Form:
-    """Return the form of a secret for each part, called as Vault's fields are, but for the dashes.
+def part_names(config: AzureKeyVaultSource, kind: Kind) -> PartNames:
+    """Return what the parts are called: the fields of one secret, or a secret each.
 
-    Optional parts are read only where they are named: looking for one costs a request at each poll,
-    and a vault has no folders: a gateway's bundle would take the mesh's `ca-cert` for its own.
+    Secrets are called as Vault's fields are, but for the dashes. Optional parts are read only where
+    they are named: looking for one costs a request at each poll, and a vault has no folders: a
+    gateway's bundle would take the mesh's `ca-cert` for its own.
     """
+    if config.secret:
+        return kind.named({})
+    given = config.secrets.given() if config.secrets else {}
     defaults = {
         part: name.replace("_", "-")
         for part, name in kind.fields.items()
         if part not in kind.optional
     }
     names = {**defaults, **given}
-    optional = kind.named(given).optional & names.keys()
-    parts = PartNames(names, frozenset(optional))
+    return PartNames(names, frozenset(kind.named(given).optional & names.keys()))
+
+
+def _secrets_form(parts: PartNames) -> Form:
+    """Return the form of a secret for each part."""
 
     def take(contents: Mapping[str, Content]) -> RawBundle:
         return parts.take({name: content.value for name, content in contents.items()})
 
     return Form(
-        tuple(dict.fromkeys(names.values())),
-        frozenset(names[part] for part in optional),
-        frozenset({names["private_key"]}),
+        tuple(dict.fromkeys(parts.names.values())),
+        frozenset(parts.names[part] for part in parts.optional),
+        frozenset({parts.names["private_key"]}),
         take,
     )
 
 
-def _json_form(secret: str, kind: Kind) -> Form:
+def _json_form(secret: str, parts: PartNames) -> Form:
     """Return the form of one JSON object, with the same fields as a secret of Vault's."""
-    parts = kind.named({})
 
     def take(contents: Mapping[str, Content]) -> RawBundle:
         text = contents[secret].value

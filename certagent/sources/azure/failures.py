@@ -11,6 +11,8 @@ from certagent.sources.http.answers import retry_delay
 from certagent.sources.http.failures import Advice, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from certagent.errors import CertagentError
     from certagent.sources.azure.session import Answer
 
@@ -48,6 +50,9 @@ MACHINE = Advice(
 )
 
 TOO_MANY = 429
+DISABLED = "SecretDisabled"
+"""The code of a 403 for the version itself, whoever asks."""
+
 _OUTCOMES = {400: "denied", 401: "denied", 403: "denied", 404: "missing", TOO_MANY: "limited"}
 _REFUSED = frozenset({400, 401, 403})
 _TRANSIENT = frozenset({"temporarily_unavailable", "server_error"})
@@ -141,12 +146,22 @@ def vault_failure(answer: Answer, address: str) -> Exception:
     )
 
 
-def login_failure(answer: Answer | None, error: Exception, who: str) -> CertagentError:
-    """Return why there is no token for `who`: by the login's refusal, or by the SDK's words."""
-    if answer is None:
+def login_failure(answers: Sequence[Answer], error: Exception, who: str) -> CertagentError:
+    """Return why there is no token for `who`: by the login's refusal, or by the SDK's words.
+
+    The first refusal counts: MSAL asks other things after it.
+    """
+    if not answers:
         return AccessDenied(
             f"There is no token for {who}: {one_line(str(error))}.",
             hint="Check azure.credential.",
+        )
+    answer = next((each for each in answers if each.refuses), None)
+    if answer is None:
+        # Without the SDK's words: they quote the answer, and it may well be a token.
+        return SourceUnavailable(
+            f"{answers[-1].host} answered the login of {who} with what cannot be understood.",
+            hint="Something else than Azure answers there: check proxies, and azure.cloud.",
         )
     told = _object(answer.body)
     kind, description = _text(told, "error"), _text(told, "error_description")

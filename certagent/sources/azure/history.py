@@ -162,10 +162,12 @@ class _History:
 
     def sets(self) -> Iterator[StoredSet]:
         """Yield the sets, newest first."""
-        moments = {version.since for each in self._secrets.values() for version in each}
+        pushed_at: dict[datetime, list[StoredSet]] = {}
+        for push in self._pushes.values():
+            pushed_at.setdefault(push.moment, []).append(push)
         is_newest = True
-        for moment in sorted(moments, reverse=True):
-            at_once = [each for each in self._pushes.values() if each.moment == moment]
+        for moment in self._moments():
+            at_once = pushed_at.get(moment, [])
             told: list[Parts] = []
             for parts in itertools.islice(self._combinations(moment), _MOST_AT_ONCE):
                 found = self._set_of(parts, moment, is_newest=is_newest)
@@ -178,6 +180,21 @@ class _History:
                     if push.parts not in told:
                         told.append(push.parts)
                         yield push
+
+    def _moments(self) -> list[datetime]:
+        """Return when versions came, newest first, back to where a required secret was not there.
+
+        The other secrets may be older by years, which a poll must not go through each time.
+        """
+        begun = [
+            min((version.since for version in self._secrets[name]), default=None)
+            for name in self._required
+        ]
+        if None in begun:
+            return []
+        first = max(each for each in begun if each)
+        moments = {version.since for each in self._secrets.values() for version in each}
+        return sorted((each for each in moments if each >= first), reverse=True)
 
     def _combinations(self, moment: datetime) -> Iterator[Parts]:
         """Yield the newest versions as of a moment, then what may have been the newest in it.
@@ -202,8 +219,6 @@ class _History:
 
     def _set_of(self, parts: Parts, moment: datetime, *, is_newest: bool) -> StoredSet | None:
         """Return the set that these parts are, if they are one that came at this moment."""
-        if not parts.keys() >= self._required:
-            return None
         found = StoredSet(parts)
         if found.moment != moment:
             return None

@@ -48,7 +48,7 @@ class Login:
         self._make = make
         self._who = who
         self._outcomes = outcomes
-        self._refusals: list[Answer] = []
+        self._answers: list[Answer] = []
         self._conceal = conceal
         self._token: AccessTokenInfo | None = None
         self._renew_at = 0.0
@@ -58,9 +58,9 @@ class Login:
         self._token = None
 
     def note(self, answer: Answer | None) -> None:
-        """Take note of an answer; the first refusal counts: MSAL asks other things after it."""
-        if answer is not None and answer.refuses:
-            self._refusals.append(answer)
+        """Take note of an answer."""
+        if answer is not None:
+            self._answers.append(answer)
 
     def get_token_info(
         self, *scopes: str, options: TokenRequestOptions | None = None
@@ -80,7 +80,7 @@ class Login:
 
     def _log_in(self, *scopes: str, options: TokenRequestOptions | None) -> AccessTokenInfo:
         outcome = "unavailable"
-        self._refusals.clear()
+        self._answers.clear()
         try:
             token = self._make().get_token_info(*scopes, options=options)
             outcome = "ok"
@@ -88,7 +88,7 @@ class Login:
             error = self._explained(failure, options)
             if isinstance(error, AccessDenied):
                 outcome = "denied"
-            elif any(refusal.status == TOO_MANY for refusal in self._refusals):
+            elif any(answer.status == TOO_MANY for answer in self._answers):
                 outcome = "limited"
             raise error from failure
         finally:
@@ -107,4 +107,4 @@ class Login:
                 f"The vault is in tenant {theirs}, and the login is that of {self._who}.",
                 hint="Correct azure.credential.tenantId (AZURE_TENANT_ID), or azure.vaultUrl.",
             )
-        return login_failure(next(iter(self._refusals), None), failure, self._who)
+        return login_failure(self._answers, failure, self._who)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from certagent.material.finding import Finding, Severity
 from certagent.material.kinds import CA, Kind
 from certagent.sources import Revision
 from certagent.sources.azure.contents import Content, form_of
-from certagent.sources.azure.failures import AzureRefused
+from certagent.sources.azure.failures import DISABLED, AzureRefused
 from certagent.sources.azure.history import is_by_hand, is_coming, stored_sets
 from certagent.sources.azure.shelf import Shelf, version_of
 
@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     """What was read in a pass, by secret and version; nothing outlives it."""
 
 _LOG = logging.getLogger("certagent.azure")
-_FORBIDDEN, _NOT_FOUND = 403, 404
-_DENIED = frozenset({401, _FORBIDDEN})
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
 _LOOKS = 3
 """How often the lists are read while they change: each operator stores one secret after another."""
+
+_MARGIN = timedelta(seconds=10)
+"""By how much the clocks of a vault's servers may differ."""
 
 _LIST_AGAIN = 600.0
 """Seconds until it is tried again whether listing is permitted by now."""
@@ -45,6 +47,11 @@ _GRANT = (
     " secret permissions Get and List;\na new role takes some minutes to work."
 )
 
+_OTHER_TENANT = (
+    "It does not take the login's token: is the vault in the tenant of azure.credential, and in"
+    " azure.cloud?"
+)
+
 
 class KeyVaultSource:
     """Implements `sources.Source` on the secrets of a vault.
@@ -53,6 +60,9 @@ class KeyVaultSource:
     read once, when its set is judged. Without it, the newest versions are all that is known.
     `clock` is monotonic, `now` the time.
     """
+
+    _grant = _GRANT
+    """What to do about a refusal for want of a permission."""
 
     def __init__(
         self,
@@ -91,19 +101,35 @@ class KeyVaultSource:
             except AzureRefused as refused:
                 if refused.status != _FORBIDDEN or refused.code in _NETWORK:
                     raise self._explained(refused, "list the versions of") from refused
-                self._list_at = self._clock() + _LIST_AGAIN
             else:
-                self._list_at = -1.0
                 yield from self._listed(read)
                 return
-        yield self._newest(read)
+        newest = self._newest(read)
+        if self._clock() >= self._list_at:
+            # Only now: who may not read either has no role yet, and it will bring both.
+            self._list_at = self._clock() + _LIST_AGAIN
+        yield newest
 
     def _look(self) -> None:
-        """Bring all shelves up to date, as of one moment: until two looks show the same."""
+        """Bring all shelves up to date, as of one moment.
+
+        That is when the first of them was looked at, where nothing has come since; else they are
+        looked at again, until nothing changes in between.
+        """
         for _ in range(_LOOKS):
+            began = self._clock()
             changed = [shelf.look() for shelf in self._shelves]
-            if not any(changed):
+            took = timedelta(seconds=self._clock() - began)
+            if len(changed) == 1 or not any(changed) or self._is_quiet_for(took):
                 return
+
+    def _is_quiet_for(self, time: timedelta) -> bool:
+        """Whether no version came or changed in that time, by the vault's own clock."""
+        answered_at = self._connection.answered_at
+        if answered_at is None:
+            return False
+        since = answered_at - time - _MARGIN
+        return all(each.updated < since for shelf in self._shelves for each in shelf.versions or ())
 
     def _listed(self, read: Contents) -> Iterator[Revision]:
         now = self._now()
@@ -118,6 +144,8 @@ class KeyVaultSource:
             )
         is_empty = True
         for stored in stored_sets(versions, self._form.optional, now):
+            if is_empty:
+                self._tell_of_expiry(stored, now)
             is_empty = False
             yield self._revision(stored, read)
         if is_empty and coming:
@@ -146,7 +174,7 @@ class KeyVaultSource:
             raise SecretNotFound(
                 f"The newest version of {late[0].secret!r} in {self.name} is not to be used before"
                 f" {late[0].not_before:%FT%TZ}.",
-                hint=f"To read the one before, the login must be allowed to list.\n{_GRANT}",
+                hint=f"To read the one before, the login must be allowed to list.\n{self._grant}",
             )
         self._tell_once(
             "list",
@@ -155,6 +183,7 @@ class KeyVaultSource:
             " to, and a new root is staged only by agents that run already. The role Key Vault"
             " Secrets User allows it, or the secret permission List.",
         )
+        self._tell_of_expiry(stored, now)
         # What was before it cannot be told.
         return self._revision(replace(stored, is_first=False), read)
 
@@ -215,7 +244,7 @@ class KeyVaultSource:
     def _explained(self, refused: AzureRefused, doing: str, secret: str = "") -> CertagentError:
         """Return what a refusal means."""
         what = f"{self.name}, secret {secret!r}" if secret else self.name
-        if refused.code == "SecretDisabled":
+        if refused.code == DISABLED:
             return SecretNotFound(
                 f"The newest version of {secret!r} in {self.name} is disabled.",
                 hint="certagent does not go back to an older one by itself. Enable it (az keyvault"
@@ -227,9 +256,10 @@ class KeyVaultSource:
                 hint="Allow this cluster's address or subnet in the vault's firewall, or use a"
                 " private endpoint.",
             )
-        if refused.status in _DENIED:
+        if refused.status in {_UNAUTHORIZED, _FORBIDDEN}:
+            hint = self._grant if refused.status == _FORBIDDEN else _OTHER_TENANT
             return AccessDenied(
-                f"Key Vault refused to {doing} {what} ({refused.answer}).", hint=_GRANT
+                f"Key Vault refused to {doing} {what} ({refused.answer}).", hint=hint
             )
         if refused.status == _NOT_FOUND:
             return SecretNotFound(
@@ -241,6 +271,15 @@ class KeyVaultSource:
             f"Key Vault could not {doing} {what} ({refused.answer}).",
             hint="Its answer tells why; the request is tried again.",
         )
+
+    def _tell_of_expiry(self, newest: StoredSet, now: datetime) -> None:
+        if newest.expires is not None and newest.expires <= now:
+            self._tell_once(
+                f"{newest.name} {newest.expires}",
+                f"Version {newest.name} of {self.name} expired at {newest.expires:%FT%TZ}, the"
+                " expiration date of its secrets: store a new set, or set a later date (az keyvault"
+                " secret set-attributes --expires).",
+            )
 
     def _tell_once(self, about: str, message: str) -> None:
         if about not in self._told:

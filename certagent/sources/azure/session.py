@@ -22,12 +22,13 @@ from urllib3 import HTTPResponse
 from certagent.config.model import seconds
 from certagent.errors import Stopping
 from certagent.sources.azure.failures import LOGIN, MACHINE, VAULT
-from certagent.sources.http.answers import bounded_body
+from certagent.sources.http.answers import bounded_body, http_date
 from certagent.sources.http.failures import failures
 from certagent.sources.http.session import RedirectRefused, TimedSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from certagent.config.model import AzureConfig
     from certagent.sources.http.failures import Advice
@@ -39,12 +40,16 @@ _ELSEWHERE = "Something else than Azure answers there: check proxies, and azure.
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server answered; `challenged` tells that the request bore no token yet."""
+    """What a server answered; `challenged` tells that the request bore no token yet.
+
+    `date` is when, by the server's own clock.
+    """
 
     host: str
     status: int
     body: bytes = field(repr=False, default=b"")
     retry_after: str | None = None
+    date: datetime | None = None
     challenged: bool = False
 
     @property
@@ -89,6 +94,7 @@ class AzureSession(TimedSession):
                 response.status_code,
                 body,
                 response.headers.get("Retry-After"),
+                http_date(response.headers.get("Date")),
                 challenged=response.status_code == requests.codes.unauthorized
                 and "Authorization" not in request.headers,
             )

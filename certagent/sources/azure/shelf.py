@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from certagent.errors import SourceUnavailable
-from certagent.sources.azure.failures import AzureRefused
+from certagent.sources.azure.failures import DISABLED, AzureRefused
 from certagent.sources.azure.history import TAG, SecretVersion
 from certagent.sources.http.failures import one_line
 
@@ -22,6 +22,9 @@ MAX_VERSIONS = 2000
 
 PAGE = 25
 """Versions on one page of a list (Key Vault's limit of `maxresults`)."""
+
+_MAX_PAGES = 4 * MAX_VERSIONS // PAGE
+"""A page may have fewer versions, or none; a list whose pages never end is broken."""
 
 RELIST = 300.0
 """Seconds for which a list of several pages stands while the newest version stays the same."""
@@ -73,18 +76,21 @@ class Shelf:
             return False
         try:
             found = self._connection.call(lambda client: client.get_secret(self.secret))
-        except AzureRefused:
-            return False  # it is disabled, or gone
+        except AzureRefused as refused:
+            # Or it is gone, or was disabled by now.
+            return refused.code == DISABLED and not self.versions[-1].enabled
         return version_of(found.properties) == self.versions[-1]
 
     def _listed(self) -> list[SecretVersion]:
         def every(client: SecretClient) -> list[SecretVersion]:
             found: list[SecretVersion] = []
-            for properties in client.list_properties_of_secret_versions(self.secret):
-                found.append(version_of(properties))
-                if len(found) > MAX_VERSIONS:
+            pages = client.list_properties_of_secret_versions(self.secret).by_page()
+            for number, page in enumerate(pages, start=1):
+                found += map(version_of, page)
+                if len(found) > MAX_VERSIONS or number > _MAX_PAGES:
                     raise SourceUnavailable(
-                        f"The secret {self.secret!r} has more than {MAX_VERSIONS} versions.",
+                        f"The secret {self.secret!r} has more than {MAX_VERSIONS} versions, or a"
+                        " list of them without end.",
                         hint="Store the set under other names, or delete and purge the secret"
                         " (az keyvault secret purge), and store it anew.",
                     )

@@ -37,10 +37,15 @@ def retry_delay(retry_after: str | None) -> float | None:
         return None
     if re.fullmatch(r"-?[0-9]+([.][0-9]+)?", retry_after.strip()):
         return max(0.0, float(retry_after))
+    moment = http_date(retry_after)
+    return None if moment is None else max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def http_date(text: str | None) -> datetime | None:
+    """Return the moment that a header tells (RFC 9110, 5.6.7), or None."""
     try:
-        moment = parsedate_to_datetime(retry_after)
-    except ValueError:
+        moment = parsedate_to_datetime(text or "")
+    except (ValueError, OverflowError):  # the latter for the zone of a date that is none
         return None
     # RFC 9110 has only GMT; a date without a zone is taken for it.
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -5,12 +5,12 @@ Nothing of this is imported by an agent, whose policy allows to read and no more
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from certagent.errors import AccessDenied, OutputError, SecretNotFound, SourceUnavailable
 from certagent.sources.vault.client import VaultRefused
 from certagent.sources.vault.kv import VaultKVSource
+from certagent.sources.writing import NEW, Retention, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,54 +28,36 @@ _DENIED = frozenset({401, 403})
 _NEVER = frozenset({"", "0s"})
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What a secret holds before a push: the version to check against, and all of its fields.
-
-    `version` is 0 where there is none, and with KV v1. A version that was withdrawn has no fields.
-    """
-
-    version: int
-    fields: Mapping[str, object] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long KV v2 keeps versions: how many, and for how long (`768h0m0s`), if not for ever."""
-
-    max_versions: int
-    delete_after: str = ""
-
-
 class VaultKVStore(VaultKVSource):
-    """A `VaultKVSource` that is also written to."""
+    """Implements `sources.writing.Store` on a KV v1 or v2 secret."""
 
     @property
-    def engine(self) -> int:
-        """The version of the key-value engine, 1 or 2; raises what `revisions` raises."""
-        return self._version()
+    def keeps_history(self) -> bool:
+        """Whether it is of KV v2; raises what `revisions` raises."""
+        return self._version() != 1
 
     def read(self) -> Stored:
         """Return the secret as it is now; raises `AccessDenied` or `SourceUnavailable`.
 
         Raises `SecretNotFound` only where the mount is no key-value engine.
         """
-        engine = self.engine
+        keeps_history = self.keeps_history
         try:
-            if engine == 1:
+            if not keeps_history:
                 answer = self._get(
                     lambda client: client.secrets.kv.v1.read_secret(self._path, self._mount)
                 )
-                return Stored(0, answer.get("data") or {})
+                return Stored(fields=answer.get("data") or {})
             answer = self._get(
                 lambda client: client.secrets.kv.v2.read_secret_version(
                     self._path, mount_point=self._mount, raise_on_deleted_version=False
                 )
             )
         except SecretNotFound:
-            return Stored(0)
+            return Stored(following="1" if keeps_history else NEW)
         found = answer["data"]
-        return Stored(int(found["metadata"]["version"]), found.get("data") or {})
+        version = int(found["metadata"]["version"])
+        return Stored(str(version), str(version + 1), found.get("data") or {})
 
     def fields(self, raw: RawBundle, before: Stored) -> dict[str, object]:
         """Return the secret with a set's parts in it; fields that are not ours stay.
@@ -98,7 +80,7 @@ class VaultKVStore(VaultKVSource):
         the latter the set may be there, and to push it again does no harm.
         """
         wanted = dict(fields)
-        if self.engine == 1:
+        if not self.keeps_history:
             self._change(
                 lambda client: client.secrets.kv.v1.create_or_update_secret(
                     self._path, wanted, method="POST", mount_point=self._mount
@@ -108,7 +90,7 @@ class VaultKVStore(VaultKVSource):
             return ""
         answer = self._change(
             lambda client: client.secrets.kv.v2.create_or_update_secret(
-                self._path, wanted, cas=before.version, mount_point=self._mount
+                self._path, wanted, cas=int(before.version or 0), mount_point=self._mount
             ),
             ("write", '"create" and "update"', f"data/{self._path}"),
         )
@@ -127,8 +109,10 @@ class VaultKVStore(VaultKVSource):
         """Return how long versions are kept, or None where the login may not look.
 
         The larger number of the secret's and the mount's counts (Vault's `AddVersion`, KV v2).
-        Raises `SourceUnavailable`.
+        KV v1 keeps none, and nothing is looked up. Raises `SourceUnavailable`.
         """
+        if not self.keeps_history:
+            return None
         mount = self._told(lambda client: client.secrets.kv.v2.read_configuration(self._mount))
         secret = self._told(
             lambda client: client.secrets.kv.v2.read_secret_metadata(self._path, self._mount)
@@ -183,7 +167,7 @@ class VaultKVStore(VaultKVSource):
                 hint=f'A policy of the login must allow {capabilities} on "{self._mount}/{path}".',
             )
         if "check-and-set" in refused.reason:
-            return self.conflict(str(self.read().version))
+            return self.conflict(self.read().version)
         return SourceUnavailable(
             f"Vault could not {doing} {self.name} ({refused.answer}).",
             hint="The mount may be upgrading itself to KV version 2; the secret may be too large.",

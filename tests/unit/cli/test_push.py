@@ -13,7 +13,7 @@ from certagent.cli.show import windows
 from certagent.material.finding import Severity
 from certagent.material.history import Policy
 from certagent.sources import Revision
-from certagent.sources.vault.writing import Retention
+from certagent.sources.writing import Retention
 from tests.support.material import NOW, make_root
 
 A, B = make_root(subject="CN=Root A"), make_root(subject="CN=Root B")
@@ -85,6 +85,7 @@ class TestRetention:
             (Retention(9), ["few-versions"]),
             (Retention(10, "768h0m0s"), ["versions-deleted"]),
             (Retention(10), []),
+            (Retention(), []),
         ],
     )
     def test_what_will_cut_the_history_off_one_day_is_warned_of(self, retention, warned):

@@ -294,6 +294,11 @@ class TestFaults:
 
         assert all(f"/missing/{name}" in told for name in ("ca.pem", "tls.crt", "tls.key"))
 
+    def test_files_of_a_pod_are_not_looked_for_elsewhere(self):
+        environ = {**ENVIRONMENT, "VAULT_CACERT": "/etc/vault-ca/ca.pem"}
+
+        assert load(None, environ, here=False).vault.ca_file == "/etc/vault-ca/ca.pem"
+
     def test_the_token_method_needs_a_token(self):
         environ = {**ENVIRONMENT, "CERTAGENT_VAULT_AUTH_METHOD": "token"}
         del environ["CERTAGENT_VAULT_ROLE"], environ["CERTAGENT_VAULT_AUTH_MOUNT"]

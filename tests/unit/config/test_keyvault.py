@@ -75,6 +75,12 @@ class TestTheEnvironment:
         )
         assert config.bundles[0].source.azure_key_vault
 
+    def test_what_is_no_cloud_is_the_one_fault(self):
+        with pytest.raises(ConfigurationError, match="1 fault") as refused:
+            load(None, {**ENVIRONMENT, "CERTAGENT_AZURE_CLOUD": "AzurePublicCloud"})
+
+        assert "CERTAGENT_AZURE_CLOUD" in str(refused.value)
+
     @pytest.mark.parametrize("cloud", CLOUDS)
     def test_the_cloud_decides_the_vaults_url(self, cloud):
         authority = f"https://{CLOUDS[cloud].authorities[0]}"
@@ -296,7 +302,7 @@ class TestSources:
         with pytest.raises(ConfigurationError) as refused:
             load(str(path), {})
 
-        assert "expected exactly one of vaultKV, azureKeyVault, files" in str(refused.value)
+        assert "exactly one of vaultKV, vaultPKI, azureKeyVault, files" in str(refused.value)
 
     def test_a_vault_only_configuration_is_not_looked_at_for_azure(self):
         environ = {

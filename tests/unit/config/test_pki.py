@@ -88,7 +88,8 @@ def test_a_ca_has_a_name_and_neither_role_nor_alternative_names(faults):
 def test_one_source_is_expected(faults):
     told = faults({"vaultPKI": CA, "files": {"directory": "/x"}})
 
-    assert told == ("bundles[0].source: expected exactly one of vaultKV, vaultPKI, files",)
+    wanted = "expected exactly one of vaultKV, vaultPKI, azureKeyVault, files"
+    assert told == (f"bundles[0].source: {wanted}",)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,10 @@ def test_one_source_is_expected(faults):
         ({"role": "web", "uri_sans": ("nothing",)}, [".uriSans[0]: expected a URI"]),
         ({"role": "../x", "ip_sans": ("10.0.0.1",)}, [".role: expected a name"]),
         ({"role": "a/b", "ip_sans": ("10.0.0.1",)}, [".role: expected a name"]),
+        ({"role": "a b", "ip_sans": ("10.0.0.1",)}, [".role: expected a name"]),
+        ({"role": "a", "dns_names": ("a. b",)}, [".dnsNames[0]: expected a DNS name"]),
+        ({"role": "a", "dns_names": ("a",), "common_name": "ö" * 33}, [".commonName: expected at"]),
+        ({"role": "a", "dns_names": ("a" * 200,)}, []),
         ({"role": "a", "issuer": "a/b", "ip_sans": ("10.0.0.1",)}, [".issuer: expected a name"]),
         ({"role": "a", "mount": "a/../b", "ip_sans": ("10.0.0.1",)}, [".mount: expected"]),
     ],

@@ -144,9 +144,9 @@ REFUSED = {
         ).raw(),
         "key-id-mismatch",
     ),
-    "a root that is no CA": (
-        lambda: leaf(roots=(make_root(ca=False),)).raw(),
-        "root-not-a-ca",
+    "a root that may not sign": (
+        lambda: leaf(roots=(make_root(key_usage=("digital_signature",)),)).raw(),
+        "key-usage-lacks-cert-sign",
     ),
     "roots that have all expired": (
         lambda: leaf(roots=(make_root(not_after=NOW - DAY),)).raw(),
@@ -263,6 +263,14 @@ SHOWN = {
     ),
     "an intermediate with a short key": (lambda: leaf(issuer(key=RSA_1024)).raw(), "weak-key"),
     "a root with a short key": (lambda: leaf(roots=(make_root(key=RSA_1024),)).raw(), "weak-key"),
+    "a peer's own certificate among the roots": (
+        lambda: leaf(roots=(make_root(ca=False, key_usage=("digital_signature",)),)).raw(),
+        "root-trusted-for-itself",
+    ),
+    "an old root, of before there were extensions": (
+        lambda: leaf(roots=(make_root(ca=None, key_usage=None, ski=False),)).raw(),
+        "root-trusted-for-itself",
+    ),
     "an expired root beside a good one": (
         lambda: leaf(roots=(ROOT, make_root(not_after=NOW - DAY))).raw(),
         "root-not-valid",

@@ -62,6 +62,13 @@ class TestPKCS12:
         assert code(refused) == "part-missing"
         assert "exportable" in refused.value.hint
 
+    def test_base64_may_be_in_lines(self, ca):
+        text = store(ca.key, ca.certificate, [])
+
+        found = certificate_object(f"{text[:76]}\r\n{text[76:]}\n", PKCS12_TYPE, "ca")
+
+        assert found.certificate == pem(ca)
+
     @pytest.mark.parametrize("text", ["not base64!", "ä", "abc", "-----BEGIN CERTIFICATE-----"])
     def test_what_is_not_base64_is_refused(self, text):
         with pytest.raises(MaterialRefused, match="is not base64") as refused:

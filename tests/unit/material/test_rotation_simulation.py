@@ -146,11 +146,22 @@ class TestTheCheck:
 
         assert bool(list(refusals(life_of_two, world))) == one_by_one(life_of_two, world)
 
+    @pytest.mark.parametrize(("apart", "refused"), [(4, True), (5, False)])
+    def test_it_agrees_on_the_last_moment(self, apart, refused):
+        """Lifetime and skew are 5 ticks: what is signed before the end of one stretch."""
+        world = World(ttl=4, skew=1)
+        replicas = [[stretch(0, 1, "A", "A")], [stretch(1 + apart, 20, "B", "B")]]
+
+        assert bool(list(refusals(replicas, world))) == one_by_one(replicas, world) == refused
+
 
 def one_by_one(replicas, world) -> bool:
-    """Whether any certificate is refused: each tick's certificate against each tick's trust."""
+    """Whether any certificate is refused: each half tick's certificate against its trust.
+
+    Half ticks, because a stretch lasts until the very moment at which it ends.
+    """
     every = [each for stretches in replicas for each in stretches]
-    signed = [(tick, each) for each in every for tick in range(each.since, each.until)]
+    signed = [(half / 2, each) for each in every for half in range(2 * each.since, 2 * each.until)]
     for t0, signer in signed:
         if t0 >= signer.signer_dies:
             continue

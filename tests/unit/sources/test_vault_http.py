@@ -89,6 +89,7 @@ class TestStatus:
             ("nan", None),
             (format_datetime(datetime(2000, 1, 1, tzinfo=UTC), usegmt=True), 0),
             ("Sat, 01 Jan 2000 00:00:00", 0),
+            ("Sat, 01 Jan 2000 00:00:00 +9999999999999", None),
         ],
     )
     def test_retry_after_is_kept_in_seconds(self, header, seconds):

@@ -110,6 +110,7 @@ class TestAnIntermediate:
             "common_name": "Mesh CA",
             "ttl": "259200s",
             "max_path_length": 1,
+            "not_before_duration": "300s",
             "use_csr_values": False,
             "exclude_cn_from_sans": True,
             "format": "pem",
@@ -163,6 +164,16 @@ class TestALeaf:
         assert body["uri_sans"] == "spiffe://cluster.local/ns/x/sa/y"
         assert body["ip_sans"] == "10.0.0.1"
         assert "use_csr_values" not in body
+
+    def test_a_dns_name_that_is_too_long_for_a_common_name_is_none(self, mount):
+        long = f"{'service.' * 8}example.com"
+        destination = leaf_destination()
+        for names, wanted in (((long,), ""), ((long, "a.example.com"), "a.example.com")):
+            config = Config(**{**LEAF, "dns_names": names})
+            newest(VaultPKISource(mount, config, destination, clock=lambda: NOW))
+
+            assert mount.asked[-1][2]["common_name"] == wanted
+            assert mount.asked[-1][2]["alt_names"] == ",".join(names)
 
     def test_a_change_of_the_issuer_is_not_staged(self, mount):
         source = VaultPKISource(mount, Config(**LEAF), leaf_destination(), clock=lambda: NOW)
@@ -276,6 +287,21 @@ class TestLimits:
         with pytest.raises(AccessDenied, match="sooner than a CA with a ttl of 72h"):
             newest(make())
         assert not mount.signed
+
+    def test_a_renewal_by_an_issuer_that_expires_sooner_lasts_until_its_end(
+        self, make, mount, caplog
+    ):
+        source = make()
+        ends = mount.entries[0].ca.certificate.not_valid_after_utc
+        mount.now = ends - 4 * DAY
+        newest(source)
+        for hours in (0, 12, 40):
+            mount.now = ends - 2 * DAY + timedelta(hours=hours)
+            found = certificate(source)
+
+        assert found.not_valid_after_utc == ends
+        assert len(mount.signed) == 2
+        assert caplog.text.count("sooner than a CA with a ttl of 72h") == 1
 
     @pytest.mark.parametrize(
         ("change", "told"),
@@ -412,6 +438,18 @@ class TestIssuers:
         roots = x509.load_pem_x509_certificates(newest(make()).load().roots)
 
         assert {common_name(root.subject) for root in roots} == {"A", "B"}
+
+    def test_those_that_may_issue_leafs_alone_do_not_count_for_a_ca(self, make, mount):
+        """Neither is their root trusted, nor is one asked to sign until another is known."""
+        mount.entries.clear()
+        mount.add("Leafs", ca=make_root(subject="CN=Leafs", pathlen=0))
+        mount.default = mount.add("B")
+
+        (revision,) = make().revisions()
+
+        (root,) = x509.load_pem_x509_certificates(revision.load().roots)
+        assert common_name(root.subject) == "B"
+        assert mount.signed == ["pki/root/sign-intermediate"]
 
     def test_one_whose_chain_has_no_root_cannot_sign_and_says_what_to_import(self, make, mount):
         ca = make_root(subject="CN=Offline root").intermediate()

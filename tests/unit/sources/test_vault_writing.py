@@ -7,7 +7,8 @@ import pytest
 from certagent.config.model import VaultKVSource
 from certagent.errors import AccessDenied, OutputError, SourceUnavailable
 from certagent.sources.vault.client import VaultRefused
-from certagent.sources.vault.writing import Stored, VaultKVStore
+from certagent.sources.vault.writing import VaultKVStore
+from certagent.sources.writing import Stored
 
 STALE = "check-and-set parameter did not match the current version"
 NEWEST = {"data": {"data": None, "metadata": {"version": 6}}}
@@ -39,10 +40,10 @@ def test_a_refused_write_is_explained(refused, error, said):
     store = VaultKVStore(Answers(refused, NEWEST), config)
 
     with pytest.raises(error) as told:
-        store.write({"ca_key": "x"}, Stored(5))
+        store.write({"ca_key": "x"}, Stored("5", "6"))
 
     assert said in str(told.value)
 
 
 def test_what_is_stored_is_not_shown():
-    assert "secret" not in repr(Stored(1, {"ca_key": "secret"}))
+    assert "secret" not in repr(Stored("1", "2", {"ca_key": "secret"}))

@@ -6,11 +6,12 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cryptography.exceptions import InvalidSignature
+from cryptography import x509
 
 from certagent.errors import SecretNotFound
 from certagent.material import pem
 from certagent.material.certificates import Certificate, Unparseable
+from certagent.material.chains import issued, signed
 from certagent.sources.vault.pki.refusals import malformed, no_issuer
 
 if TYPE_CHECKING:
@@ -27,11 +28,34 @@ _LOG = logging.getLogger("certagent.vault")
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """A CA of the mount that has a key there; `chain` is its own certificate and those above it."""
+    """A CA of the mount that has a key there; `chain` is its own certificate and those above it.
+
+    `ways` lead from what it issues up to a root. Where a CA was cross-signed, or a root was renewed
+    with its key, there are several, and one of them suffices.
+    """
 
     id: str
     name: str
     chain: tuple[Certificate, ...]
+    ways: tuple[tuple[Certificate, ...], ...]
+
+    @classmethod
+    def of(cls, id_: str, name: str, chain: tuple[Certificate, ...]) -> Issuer:
+        """Find the ways: from each certificate that the CA has for its key."""
+        own = chain[0]
+        ways: list[tuple[Certificate, ...]] = [
+            (each,)
+            for each in chain
+            if each.subject_name == own.subject_name and each.public_key_info == own.public_key_info
+        ]
+        complete = []
+        for way in ways:
+            if issued(way[-1], way[-1]):
+                complete.append(way)
+                continue
+            above = (each for each in chain if each not in way and issued(each, way[-1]))
+            ways += [(*way, each) for each in above]
+        return cls(id_, name, chain, tuple(complete))
 
     @property
     def shown(self) -> str:
@@ -41,34 +65,46 @@ class Issuer:
     @property
     def roots(self) -> tuple[Certificate, ...]:
         """The self-signed ends of its chain."""
-        return tuple(each for each in self.chain if _is_root(each))
+        return tuple(self.arrivals)
 
     @property
     def intermediates(self) -> tuple[Certificate, ...]:
         """What stands between that which it issues and the roots: itself first, if it is none."""
-        return tuple(each for each in self.chain if not _is_root(each))
+        needed = {each for way in self.ways for each in way[:-1]}
+        return tuple(each for each in self.chain if each in needed)
 
     @property
-    def since(self) -> datetime:
-        """The earliest time at which it can have come into the mount.
+    def arrivals(self) -> dict[Certificate, datetime]:
+        """The earliest time at which it can have had each of its roots.
 
         Vault does not tell when that was. For an issuer that was generated there it is some 30
         seconds before (the default of not_before_duration), which `rotation.slack` covers.
         """
-        return max(each.not_before for each in self.chain)
+        found: dict[Certificate, datetime] = {}
+        for way in self.ways:
+            begin = max(each.not_before for each in way)
+            found[way[-1]] = min(begin, found.get(way[-1], begin))
+        return found
+
+    @property
+    def since(self) -> datetime:
+        """The earliest time at which it can have come into the mount."""
+        return min(self.arrivals.values())
 
     @property
     def not_after(self) -> datetime:
-        """Until when it can issue."""
-        return min(each.not_after for each in self.chain)
+        """Until when it can issue: to the end of the way that lasts longest."""
+        return max(min(each.not_after for each in way) for way in self.ways)
+
+    @property
+    def may_issue_cas(self) -> bool:
+        """Say whether its own certificate allows a CA below it."""
+        constraints = self.chain[0].extension(x509.BasicConstraints)
+        return constraints is None or constraints.path_length != 0
 
     def issued(self, certificate: Certificate) -> bool:
         """Say whether it signed a certificate."""
-        try:
-            certificate.x509.verify_directly_issued_by(self.chain[0].x509)
-        except (ValueError, TypeError, InvalidSignature):
-            return False
-        return True
+        return signed(certificate, self.chain[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +127,14 @@ class Mount:
 class Issuers:
     """Reads the mount: one request while nothing changes, and one more for each issuer.
 
-    `wanted` is the name or id of the issuer to ask.
+    `wanted` is the name or id of the issuer to ask; `of_cas`: those that issue leafs alone do not
+    count.
     """
 
-    def __init__(self, engine: Engine, wanted: str = DEFAULT) -> None:
+    def __init__(self, engine: Engine, wanted: str = DEFAULT, *, of_cas: bool = False) -> None:
         self._engine = engine
         self._wanted = wanted
+        self._of_cas = of_cas
         self._listed: frozenset[str] = frozenset()
         self._issuers: dict[str, Issuer] = {}
         self._warned: set[str] = set()
@@ -104,7 +142,8 @@ class Issuers:
     def read(self, now: datetime) -> Mount:
         """Return the mount as it is now.
 
-        One that has expired, or whose key lies elsewhere, issues nothing and does not count. One
+        One that has expired, or whose key lies elsewhere, issues nothing and does not count: its
+        root is trusted by nobody, and no certificate of an older time is asked of it. One
         without a root can be the current one alone. Raises what `Source.revisions` raises.
         """
         listed = self._engine.issuers()
@@ -127,8 +166,12 @@ class Issuers:
             if not issuer.roots and issuer.id not in self._warned:
                 self._warned.add(issuer.id)
                 _LOG.warning("%s", self._rootless(issuer).message)
-        lasting = (each for each in issuers if each.roots and each.not_after > now)
-        return Mount(tuple(dict.fromkeys((*lasting, asked))), asked)
+        able = (
+            each
+            for each in issuers
+            if each.roots and each.not_after > now and (each.may_issue_cas or not self._of_cas)
+        )
+        return Mount(tuple(dict.fromkeys((*able, asked))), asked)
 
     def _current(self, listed: Mapping[str, Mapping[str, Any]]) -> str:
         """Return the id of the issuer that is to be asked."""
@@ -141,7 +184,7 @@ class Issuers:
     def _issuer(self, id_: str, name: str) -> Issuer:
         data = self._engine.issuer(id_)
         texts = [data.get("certificate"), *(data.get("ca_chain") or ())]
-        return Issuer(id_, name, certificates(texts))
+        return Issuer.of(id_, name, certificates(texts))
 
     def _rootless(self, issuer: Issuer) -> SecretNotFound:
         last = issuer.chain[-1]
@@ -167,7 +210,3 @@ def certificates(texts: Sequence[object]) -> tuple[Certificate, ...]:
         except Unparseable as fault:
             raise malformed("certificate") from fault
     return tuple(found)
-
-
-def _is_root(certificate: Certificate) -> bool:
-    return certificate.subject_name == certificate.issuer_name

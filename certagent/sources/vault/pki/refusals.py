@@ -32,7 +32,8 @@ _CAUSES = {
         "Set keyType to what the role asks for, or the role's key_type and key_bits to this."
     ),
     "common_name field is required": (
-        "Give commonName or dnsNames, or set require_cn=false on the role."
+        "Set require_cn=false on the role; or give commonName, or a DNS name of 64 characters at"
+        " most."
     ),
     "this role": (
         "Correct commonName, dnsNames, uriSans or ipSans; or allow the name in the role:\n"

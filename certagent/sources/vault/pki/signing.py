@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from certagent.config.model import seconds
+from certagent.config.pki import LONGEST_COMMON_NAME
 from certagent.errors import AccessDenied, SourceUnavailable
 from certagent.material.issuing import KeyType, pkcs8
 from certagent.material.keys import PrivateKey
@@ -33,7 +34,7 @@ that replicas that started together do not renew together."""
 
 _ROUNDING = timedelta(seconds=2)
 _CLOCKS = timedelta(minutes=5)
-"""By how much Vault's clock may differ from ours."""
+"""By how much Vault's clock may differ from ours, and from those of the peers of a mesh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,10 @@ class Signing:
         self._config = config
         self._random = random
         self._warned = False
+        short = (name for name in config.dns_names if len(name) <= LONGEST_COMMON_NAME)
         self._request = CertificateRequest(
             key_type=KeyType(config.key_type.replace("-p", "").replace("-", "")),
-            common_name=config.common_name or next(iter(config.dns_names), ""),
+            common_name=config.common_name or next(short, ""),
             lifetime=timedelta(seconds=seconds(config.ttl)),
             dns_names=config.dns_names,
             uris=config.uri_sans,
@@ -93,8 +95,8 @@ class Signing:
         """
         request = self._request
         if request.path_length is not None:
-            if current:
-                self.require_time(issuer, now)
+            if current and (error := self.expires_sooner(issuer, now)):
+                self._accept_only(error, renewal=renewal)
             left = issuer.not_after - now
             request = replace(request, lifetime=min(left, request.lifetime))
         key = request.key_type.generate()
@@ -138,23 +140,28 @@ class Signing:
             "format": "pem",
         }
         if request.path_length is not None:
-            return body | {"use_csr_values": False, "max_path_length": request.path_length}
+            return body | {
+                "use_csr_values": False,
+                "max_path_length": request.path_length,
+                # By default 30 s. It is used at once, by all who meet what it signs.
+                "not_before_duration": f"{_CLOCKS.total_seconds():.0f}s",
+            }
         return body | {
             "alt_names": ",".join(request.dns_names),
             "uri_sans": ",".join(request.uris),
             "ip_sans": ",".join(request.addresses),
         }
 
-    def require_time(self, issuer: Issuer, now: datetime) -> None:
-        """Raise `AccessDenied` for an issuer that an intermediate would outlive.
+    def expires_sooner(self, issuer: Issuer, now: datetime) -> AccessDenied | None:
+        """Return the error for an issuer that an intermediate would outlive, if it is one.
 
         Vault signs it (seen with OpenBao 2.7), and peers refuse what is below an expired issuer.
         For leafs its leaf_not_after_behavior decides.
         """
         request = self._request
         if request.path_length is None or issuer.not_after - now >= request.lifetime:
-            return
-        raise AccessDenied(
+            return None
+        return AccessDenied(
             f"The issuer {issuer.shown} of {self._engine.mount!r} expires at"
             f" {issuer.not_after:%FT%TZ}, sooner than a CA with a ttl of {self._config.ttl}.",
             hint="Add a new issuer to the mount, and make it the default; or shorten the ttl.",
@@ -179,11 +186,18 @@ class Signing:
         (leaf_not_after_behavior=truncate): somebody asked for that.
         """
         given = certificate.not_after - certificate.not_before
-        message = f"Vault gave {given} where a ttl of {self._config.ttl} was asked for."
-        hint = "Shorten the ttl; or raise the limit: max_ttl of the role, or max-lease-ttl of"
-        hint += f"\n{self._engine.mount!r} (`vault secrets tune`), and of the whole server."
-        if not renewal and certificate.not_after < issuer.not_after - _CLOCKS:
-            raise AccessDenied(message, hint=hint)
+        cut = AccessDenied(
+            f"Vault gave {given} where a ttl of {self._config.ttl} was asked for.",
+            hint="Shorten the ttl; or raise the limit: max_ttl of the role, or max-lease-ttl of"
+            f"\n{self._engine.mount!r} (`vault secrets tune`), and of the whole server.",
+        )
+        is_wanted = certificate.not_after >= issuer.not_after - _CLOCKS
+        self._accept_only(cut, renewal=renewal or is_wanted)
+
+    def _accept_only(self, cut: AccessDenied, *, renewal: bool) -> None:
+        """Raise why a certificate is shorter than was asked for; of a renewal tell it, once."""
+        if not renewal:
+            raise cut
         if not self._warned:
             self._warned = True
-            _LOG.warning("%s %s", message, hint)
+            _LOG.warning("%s %s", cut.message, cut.hint)

@@ -67,7 +67,7 @@ class VaultPKISource:
         mount = config.mount.strip("/")
         self._name = f"vault-pki:{mount}/{config.role}" if config.role else f"vault-pki:{mount}"
         engine = Engine(connection, mount, self._name)
-        self._issuers = Issuers(engine, config.issuer or DEFAULT)
+        self._issuers = Issuers(engine, config.issuer or DEFAULT, of_cas=destination.kind.is_ca)
         self._signing = Signing(engine, config, random)
         self._kind = destination.kind
         self._held: Callable[[], KeyCertBundle | None] | None = destination.held

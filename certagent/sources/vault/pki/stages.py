@@ -8,7 +8,8 @@ come to the same plan:
    once, before anybody signs under it, and the old root stays as long as its issuer does. So it
    does not matter when the default was switched, which nobody tells: the operator switches it when
    he likes, and removes the old issuer d + r after that.
-2. **An issuer was not there before its chain was valid** (`Issuer.since`). A pod that is born in
+2. **An issuer was not there before its certificate was valid**, nor a root before its own
+   (`Issuer.arrivals`; one that was cross-signed is no younger for it). A pod that is born in
    the middle of a rotation knows no more, and for an issuer that was generated in the mount it is
    enough: it signs d after that, as the agents do which saw it come.
 3. **What an agent sees itself, it dates itself.** It has seen that an imported issuer, made long
@@ -52,20 +53,24 @@ class Stage:
 def inferred(mount: Mount, now: datetime) -> tuple[Stage, ...]:
     """Return what an agent knows that sees a mount for the first time, oldest first.
 
-    One stage for each issuer, as if each had been the default from the moment at which it came;
-    those that came after the present default have never been.
+    One stage for each time at which an issuer or a root came, as if each issuer had been the
+    default from then on; those that came after the present default have never been.
     """
 
     def came(issuer: Issuer) -> tuple[datetime, str]:
         return min(issuer.since, now), issuer.id
 
     ordered = sorted(mount.issuers, key=came)
+    arrivals = {
+        root: min(now, *(each.arrivals[root] for each in ordered if root in each.roots))
+        for root in mount.roots
+    }
     stages = []
-    for index, newest in enumerate(ordered, start=1):
-        known = ordered[:index]
+    for since in sorted({*arrivals.values(), *(came(each)[0] for each in ordered)}):
+        known = [each for each in ordered if came(each)[0] <= since]
         signer = [each for each in known if came(each) <= came(mount.current)][-1]
-        roots = dict.fromkeys(root for each in known for root in each.roots)
-        stages.append(Stage(signer, tuple(roots), came(newest)[0]))
+        roots = tuple(root for root, time in arrivals.items() if time <= since)
+        stages.append(Stage(signer, roots, since))
     return tuple(stages)
 
 

@@ -324,6 +324,18 @@ class TestLogins:
         with pytest.raises(SourceUnavailable, match="AADSTS90033: busy"):
             get(connect())
 
+    @pytest.mark.parametrize("body", [b"<html>", {"id_token": "0.of-whatever-shape"}])
+    def test_an_answer_that_is_no_token_is_told_and_not_shown(self, azure, connect, workload, body):
+        azure.faults.inject(answers(200, body), to="entra", path="token$")
+        connection = connect(workload)
+
+        with pytest.raises(SourceUnavailable, match=r"microsoftonline\.com answered") as strange:
+            get(connection)
+
+        assert "html" not in str(strange.value)
+        assert "whatever" not in str(strange.value)
+        assert connection.logins == {"unavailable": 1}
+
     def test_a_vault_of_another_tenant_is_told_as_such(self, azure, connect, config):
         other = azure.tenant()
         there = azure.vault("elsewhere", other)

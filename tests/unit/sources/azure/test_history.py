@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certagent.sources.azure import history
 from certagent.sources.azure.history import SecretVersion, StoredSet, stored_sets
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -76,6 +77,20 @@ class TestAsOfAMoment:
             vault.set(name, 2)
 
         assert [ids(each) for each in vault.sets()] == ["2111"]
+
+    def test_what_is_older_than_one_of_the_secrets_is_not_gone_through(self, vault, monkeypatch):
+        latest_first, asked = history._latest_first, []
+        monkeypatch.setattr(
+            history, "_latest_first", lambda *of: asked.append(of) or latest_first(*of)
+        )
+        for hour in range(50):
+            vault.set_all(60 * hour)
+        vault.secrets["root-cert"] = vault.secrets["root-cert"][-1:]
+
+        (stored,) = vault.sets()
+
+        assert stored.moment == at(60 * 49 + 1.5)
+        assert len(asked) == len(NAMES)
 
     def test_only_the_oldest_is_the_first_of_all(self, vault):
         vault.set_all(0)

@@ -21,6 +21,7 @@ from certagent.sources.azure.shelf import RELIST
 from tests.support.azure.faults import answers, meanwhile
 from tests.support.azure.operator import SECRETS, store, store_part
 from tests.support.azure.vault import PKCS12
+from tests.support.azure.wire import Reply
 from tests.support.material import fields, make_root, pem
 
 HOUR = timedelta(hours=1)
@@ -142,6 +143,54 @@ class TestPolls:
 
         with pytest.raises(SourceUnavailable, match="has more than 20 versions"):
             next(source(secret="all").revisions())
+
+    def test_a_disabled_newest_version_of_a_long_history_costs_no_more(
+        self, vault, source, start, polled
+    ):
+        for day in range(30):
+            vault.set("all", "{}", created_on=start - day * HOUR)
+        vault.disable("all")
+        secrets = source(secret="all")
+        next(secrets.revisions())
+
+        assert polled(secrets) == ["/secrets/all"]
+
+    def test_a_start_lists_each_secret_once_where_nothing_is_being_stored(
+        self, azure, vault, source, old, start
+    ):
+        store(vault, old, created_on=start)
+        next(source().revisions()).load()
+
+        asked = [path for _, path, status in azure.requests(vault) if status == 200]
+        assert len(asked) == len(set(asked)) == 8
+
+    def test_lists_without_a_date_are_read_again(self, azure, vault, source, old, start):
+        store(vault, old, created_on=start)
+        azure.faults.inject(
+            lambda call: Reply(200, call.proceed().body), path="/root-cert/versions", times=None
+        )
+        next(source().revisions())
+
+        asked = [path for _, path, status in azure.requests(vault) if status == 200]
+        assert asked == [f"/secrets/{name}/versions" for name in SECRETS.values()] * 2
+
+    def test_one_secret_is_listed_once_also_where_it_was_stored_just_now(
+        self, azure, vault, source
+    ):
+        vault.set("all", "{}")
+        next(source(secret="all").revisions())
+
+        asked = [path for _, path, status in azure.requests(vault) if status == 200]
+        assert asked == ["/secrets/all/versions"]
+
+    def test_a_list_without_end_is_not_read(self, azure, vault, source, monkeypatch):
+        monkeypatch.setattr("certagent.sources.azure.shelf._MAX_PAGES", 5)
+        body = {"value": [], "nextLink": f"{vault.url}/secrets/all/versions?api-version=7.4"}
+        azure.faults.inject(answers(200, body), path="/versions", times=None)
+
+        with pytest.raises(SourceUnavailable, match="a list of them without end"):
+            next(source(secret="all").revisions())
+        assert len(azure.requests(vault)) == 6
 
     def test_lists_that_change_while_they_are_read_are_read_again(
         self, azure, vault, source, old, new
@@ -293,6 +342,17 @@ class TestAttributes:
 
         assert next(source().revisions()).expires_at == start + 100 * HOUR
 
+    def test_that_the_newest_set_has_expired_is_told_once(self, vault, source, old, start, caplog):
+        store(vault, old, created_on=start - 99 * HOUR, expires=start - HOUR)
+        store(vault, old, created_on=start, expires=start + HOUR)
+        secrets = source()
+        list(secrets.revisions())
+        list(secrets.revisions())
+
+        told = [each.message for each in caplog.records if "expired at" in each.message]
+        assert len(told) == 1
+        assert f"expired at {start + HOUR:%FT%TZ}, the expiration date" in told[0]
+
     def test_a_version_is_not_used_before_its_activation_date_and_that_is_told_once(
         self, vault, source, old, new, start, caplog
     ):
@@ -360,6 +420,20 @@ class TestWithoutThePermissionToList:
 
         assert len(versions(secrets)) == 2
 
+    def test_a_role_that_comes_later_than_the_pod_brings_the_history_at_once(
+        self, vault, app, source, old, start, caplog
+    ):
+        store(vault, old, created_on=start)
+        store_part(vault, old, "roots")
+        vault.revoke(app, "get")
+        secrets = source()
+        with pytest.raises(AccessDenied):
+            next(secrets.revisions())
+        vault.grant(app, "get", "list")
+
+        assert len(versions(secrets)) == 2
+        assert "may not list" not in caplog.text
+
     def test_a_push_in_the_middle_is_a_mixture_that_is_refused(
         self, vault, source, old, new, start
     ):
@@ -397,6 +471,13 @@ class TestWithoutThePermissionToList:
         with pytest.raises(SecretNotFound, match="is not to be used before") as refused:
             next(source().revisions())
         assert "allowed to list" in refused.value.hint
+
+    def test_and_one_that_has_expired_is_told(self, vault, source, old, start, caplog):
+        store(vault, old, created_on=start, expires=start + HOUR)
+
+        next(source().revisions())
+
+        assert f"expired at {start + HOUR:%FT%TZ}, the expiration date" in caplog.text
 
     def test_a_missing_secret_is_told_by_its_name(self, vault, source, old):
         store(vault, old, ["private_key"])
@@ -442,8 +523,9 @@ class TestRefusals:
         store(vault, old)
         azure.faults.inject(answers(401), times=None)
 
-        with pytest.raises(AccessDenied, match="401"):
+        with pytest.raises(AccessDenied, match="401") as refused:
             next(source().revisions())
+        assert "is the vault in the tenant of azure.credential" in refused.value.hint
 
     @pytest.mark.parametrize("status", [400, 409])
     def test_another_refusal_is_tried_again(self, azure, vault, source, old, status):

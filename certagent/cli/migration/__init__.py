@@ -1,0 +1,1 @@
+"""From the annotations of vault-agent's injector to a configuration and an overlay: all pure."""

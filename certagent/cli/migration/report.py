@@ -1,0 +1,106 @@
+"""What a migration changes, for whoever must say yes to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from certagent.cli.migration.delivery import MULTIROOT
+from certagent.config.model import KubernetesAuth, seconds
+from certagent.kubernetes.istio import ISTIOD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from certagent.cli.migration.translation import Migration
+
+_GRACE = 30.0
+"""Kubernetes' terminationGracePeriodSeconds, unless a pod says otherwise."""
+
+
+def report(migration: Migration) -> str:
+    """Return the fate of each annotation, what changes, and what is left to do."""
+    place = migration.place
+    lines = [f"{place.name}: {len(migration.annotations.all)} annotations"]
+    lines += [f"  {line}" for line in _fates(migration)]
+    lines += ["", "What changes:", *(f"  - {line}" for line in _changes(migration))]
+    lines += ["", "What to do:", *(f"  - {line}" for line in _steps(migration))]
+    return "\n".join(lines) + "\n"
+
+
+def _fates(migration: Migration) -> Iterator[str]:
+    """Yield one line for each row of the table that was used."""
+    rows = {each.notation: each for each in migration.annotations.all}
+    counts = [each.notation for each in migration.annotations.all]
+    width = max(map(len, rows)) + 6
+    for notation, annotation in rows.items():
+        times = f" ({counts.count(notation)})" if counts.count(notation) > 1 else ""
+        yield f"{notation + times:<{width}}{annotation.fate.value:<12}{annotation.reason}"
+
+
+def _changes(migration: Migration) -> Iterator[str]:
+    given = migration.annotations
+    if not given.is_true("agent-inject"):
+        yield "agent-inject is not true: the injector has left this pod alone until now"
+    reader = migration.reader.container
+    yield "no webhook is needed at the pod's start: if Vault cannot be reached, the pod says so"
+    yield f"the set is verified, and changes by one rename; {reader} mounts it read-only"
+    yield "the key's file has mode 0600 and belongs to 1337, its reader's user"
+    if migration.is_once:
+        yield "as before, nothing is fetched after the start: that is agent-pre-populate-only"
+    else:
+        interval = migration.config.refresh.interval
+        yield f"a new version is published within {interval}, from KV v1 too"
+    if any(each.kv_version == 1 for each in migration.bundles):
+        yield "KV v1 keeps no history: stage a change of roots by hand, or move the secret to KV v2"
+    yield from _login_changes(migration)
+    if migration.reader is ISTIOD and not migration.place.variable(MULTIROOT):
+        yield f"{MULTIROOT} is true: istiod takes new roots while it runs"
+    for bundle in migration.bundles:
+        if not bundle.kind.is_ca:
+            old, new = f"{bundle.directory}/tls.crt", f"{bundle.directory}/current/tls.crt"
+            yield f"{old} is {new} now, and tls.key and ca.crt are beside it"
+            yield "it is verified as a server's certificate; for a client's set usage in the file"
+
+
+def _login_changes(migration: Migration) -> Iterator[str]:
+    vault = migration.config.vault
+    assert vault  # noqa: S101 - what is migrated logs in to Vault
+    if isinstance(vault.auth, KubernetesAuth) and not migration.audience:
+        yield (
+            "it logs in with the pod's own token, as vault-agent does; tighter is a token for Vault"
+            " alone: a role with audience=vault, and --audience vault here"
+        )
+    if seconds(vault.request_timeout) >= _GRACE:
+        yield (
+            f"a request may last {vault.request_timeout}, as client-timeout says, and so may the"
+            f" pod's end: keep it below {_GRACE:.0f} s"
+        )
+
+
+def _steps(migration: Migration) -> Iterator[str]:
+    place = migration.place
+    if not migration.environ:
+        yield "apply the ConfigMap: the same command with --config-map prints it"
+    if migration.audience:
+        yield (
+            f"make a role of its own that asks for audience {migration.audience}: vault-agent's"
+            " token has another, and its role must stay until the last of its pods is gone"
+        )
+    if place.is_pod:
+        yield "apply the patch; it switches the injector off for this pod (agent-inject: false)"
+    else:
+        yield (
+            "give the overlay to helm after the values that have the annotations; it switches the"
+            " injector off (agent-inject: false)"
+        )
+        yield (
+            "Helm replaces lists: volumes, volumeMounts and initContainers of other values files"
+            " belong into the overlay too"
+        )
+    for directory in (each.directory for each in migration.bundles if not each.kind.is_ca):
+        yield f"point the Gateway's serverCertificate and privateKey to {directory}/current"
+    directory = migration.bundles[0].directory
+    if migration.reader is ISTIOD and not place.variable("ROOT_CA_DIR"):
+        yield f"ROOT_CA_DIR was not in the file; the overlay sets it to {directory}"
+    yield f"see it work: kubectl exec … -c certagent -- certagent status {directory}"
+    yield "then take the vault.hashicorp.com annotations out"

@@ -1,0 +1,1 @@
+"""What `certagent vault setup` makes in Vault: described first, then printed or applied."""

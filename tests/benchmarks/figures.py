@@ -1,0 +1,52 @@
+"""From samples to what a table shows: medians, spreads, ratios. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MS = 1000.0
+"""Milliseconds in a second."""
+
+MIB = float(1 << 20)
+"""Bytes in a mebibyte."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median, and the least and the greatest of the samples around it."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, samples: Iterable[float]) -> Self:
+        """Return the spread of one sample or more."""
+        found = sorted(samples)
+        return cls(statistics.median(found), found[0], found[-1])
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return rounded(self.median)
+        return f"{rounded(self.median)} ({rounded(self.low)}-{rounded(self.high)})"
+
+
+def rounded(value: float) -> str:
+    """Return a number with three digits that count, or all before the point; never as 1e+03."""
+    magnitude = f"{abs(value):e}".partition("e")[2]
+    return f"{value:.{max(0, 2 - int(magnitude))}f}" if value else "0"
+
+
+def ratio(of: float, to: float) -> str:
+    """Return how many times `to` goes into `of`, or a dash where noise has eaten either."""
+    return f"{of / to:.2f}" if to > 0 and of >= 0 else "-"
+
+
+def marginal(small: tuple[int, float], large: tuple[int, float]) -> float:
+    """Return what each further unit costs between two (count, cost)."""
+    return (large[1] - small[1]) / (large[0] - small[0])

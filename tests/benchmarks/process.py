@@ -1,0 +1,156 @@
+"""A whole process, and what it costs: from its start to its end, or while it stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from tests.support.inotify import Inotify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOT = Path(__file__).parents[2]
+"""Where the command runs: what is measured is this checkout's certagent, installed or not."""
+
+LAUNCHER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py")))
+DEADLINE = 60.0
+GRACE = 15.0
+"""Seconds that an agent may take to end after SIGTERM."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command with its whole environment, the volumes it writes to, and what each is to hold.
+
+    `files` are paths in a volume as a reader opens them, through whatever links there are.
+    """
+
+    command: tuple[str, ...]
+    environ: Mapping[str, str] = field(repr=False)
+    volumes: tuple[Path, ...]
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run cost: seconds to the last file and to the end, seconds of CPU, bytes at most."""
+
+    published: float
+    ended: float
+    cpu: float
+    peak: float
+
+
+class Failed(Exception):
+    """A contender did not do its work; the text has the end of what it said."""
+
+
+def publish(job: Job) -> Cost:
+    """Run a command that publishes and ends; raises `Failed`."""
+    command = (*LAUNCHER, *job.command)
+    with _log() as log:
+        with _started(command, job, subprocess.PIPE, log) as child:
+            published = _published(job, child, log)
+            try:
+                report = json.loads(child.communicate(timeout=DEADLINE)[0])
+            except subprocess.TimeoutExpired:
+                raise _failure(job, "did not end", log) from None
+        if report["code"] != 0:
+            raise _failure(job, f"ended with {report['code']}", log)
+    began, ended = report["began"], report["ended"]
+    # On a busy machine the news may come later than the end.
+    return Cost(min(published, ended) - began, ended - began, report["cpu"], report["peak"])
+
+
+@dataclass(frozen=True)
+class Staying:
+    """A process that has published and stays."""
+
+    process: subprocess.Popen[str]
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU that all its threads, also those that have ended, have used.
+
+        From the process's own clock, which counts nanoseconds (clock_getcpuclockid(3) computes its
+        number like this); /proc counts ticks of 10 ms.
+        """
+        return time.clock_gettime((~self.process.pid << 3) | 2)
+
+    def memory(self, name: str) -> int:
+        """Return bytes from a field of `/proc/PID/status`, such as `VmRSS` or `RssAnon`.
+
+        `smaps_rollup` is more exact, but of an agent that is not dumpable only root reads it.
+        """
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (kibibytes,) = (line.split()[1] for line in status.splitlines() if line.startswith(name))
+        return int(kibibytes) * 1024
+
+
+@contextmanager
+def staying(job: Job) -> Iterator[Staying]:
+    """Yield a process once it has published, and end it; raises `Failed`."""
+    with _log() as log, _started(job.command, job, log, log) as process:
+        _published(job, process, log)
+        yield Staying(process)
+        process.terminate()
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            raise _failure(job, "did not end", log) from None
+
+
+@contextmanager
+def _started(
+    command: tuple[str, ...], job: Job, stdout: int | IO[str], stderr: IO[str]
+) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=dict(job.environ),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:  # with what it has started itself
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _log() -> IO[str]:
+    return tempfile.TemporaryFile("w+")
+
+
+def _published(job: Job, process: subprocess.Popen[str], log: IO[str]) -> float:
+    """Wait until every file is there, and return that moment (monotonic, in seconds)."""
+    deadline = time.monotonic() + DEADLINE
+    for volume in job.volumes:
+        with Inotify(volume) as watch:
+            while True:
+                has_ended = process.poll() is not None
+                if all((volume / name).exists() for name in job.files):
+                    break
+                if has_ended or time.monotonic() > deadline:
+                    raise _failure(job, f"did not publish all of {', '.join(job.files)}", log)
+                watch.wait(0.1)
+    return time.monotonic()
+
+
+def _failure(job: Job, what: str, log: IO[str]) -> Failed:
+    log.seek(0)
+    return Failed(f"{' '.join(job.command)} {what}; it said:\n{log.read()[-4000:]}")
