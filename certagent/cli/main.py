@@ -22,6 +22,7 @@ VERBS: Mapping[str, str] = {
     "run": "publish, then poll and swap (sidecar, native sidecar)",
     "check": "would istiod, or a gateway, take this directory?",
     "status": "what is published: chain, roots, expiry, version",
+    "doctor": "what an agent of this configuration would meet, each finding with its fix",
     "plan": "the timeline of phases that the history of a CA leads to",
     "push": "verify a set, show what it changes, and store it",
     "retire": "destroy superseded keys of a CA in the store, once nothing needs them",

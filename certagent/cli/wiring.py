@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from certagent.agent import GRACE, Agent, Follower, Tempo
 from certagent.assignment import Assignment, Reader
-from certagent.cli.rules import kind, pins, policy
+from certagent.cli.rules import kind, pins, policy, takes_roots
 from certagent.config.model import permissions, seconds
 from certagent.errors import ConfigurationError
 from certagent.runtime import logs
@@ -133,12 +133,14 @@ def _tempo(config: Config) -> Tempo:
 
 def _assignment(bundle: BundleConfig, config: Config, stores: Stores, *, stays: bool) -> Assignment:
     of = kind(bundle.kind, bundle.usage)
-    sink, rules = _sink(bundle), policy(config, of)
+    if told := crossed(bundle):
+        log.warning("%s", told[0], extra=logs.fields(bundle=bundle.name, hint=told[1]))
+    output, rules = sink(bundle), policy(config, of)
     fallback = bundle.fallback and _directory_source(bundle.fallback.files, of)
     return Assignment(
         bundle.name,
-        _source(bundle, stores, of, sink, rules),
-        sink,
+        _source(bundle, stores, of, output, rules),
+        output,
         bundle.required,
         policy=rules,
         pins=pins(config),
@@ -158,18 +160,19 @@ def _store(bundle: BundleConfig) -> str:
     return "azure" if bundle.source.azure_key_vault else ""
 
 
-def _sink(bundle: BundleConfig) -> AtomicDirectory:
-    """Return the output; who asked for the other kind's layout is told what that means."""
+def crossed(bundle: BundleConfig) -> tuple[str, str] | None:
+    """Return what who asked for the other kind's layout is to be told, and what that means."""
+    if (bundle.kind == "ca") != (bundle.layout == "gateway"):
+        return None
+    told = f"the layout {bundle.layout} is not made for kind {bundle.kind}"
+    return told, _CROSSED[bundle.kind]
+
+
+def sink(bundle: BundleConfig) -> AtomicDirectory:
+    """Return the output; it opens and locks nothing before its first use."""
     output = bundle.output
-    is_ca = bundle.kind == "ca"
-    layout = GATEWAY if bundle.layout == "gateway" else ISTIOD if is_ca else KUBELET
-    if is_ca == (layout is GATEWAY):
-        log.warning(
-            "the layout %s is not made for kind %s",
-            bundle.layout,
-            bundle.kind,
-            extra=logs.fields(bundle=bundle.name, hint=_CROSSED[bundle.kind]),
-        )
+    kubelet = ISTIOD if bundle.kind == "ca" else KUBELET
+    layout = GATEWAY if bundle.layout == "gateway" else kubelet
     return AtomicDirectory(
         output.directory,
         permissions(output.key_mode),
@@ -179,19 +182,7 @@ def _sink(bundle: BundleConfig) -> AtomicDirectory:
 
 
 def _reader(config: Config) -> Reader:
-    """Return what istiod can do with a change of roots: as told, or as its own switch says.
-
-    pilot/pkg/features/pilot.go: ISTIO_MULTIROOT_MESH, read with strconv.ParseBool.
-    """
-    multiroot = os.environ.get("ISTIO_MULTIROOT_MESH", "") in {
-        "1",
-        "t",
-        "T",
-        "true",
-        "TRUE",
-        "True",
-    }
-    mode = config.rotation.istiod or ("hot" if multiroot else "hold")
+    mode = takes_roots(config, os.environ)
     return Reader(may_run=True, takes_roots=mode != "hold", pace=seconds(config.refresh.interval))
 
 

@@ -37,6 +37,9 @@ REQUEST_BYTES = 8192
 CONNECTIONS = 16
 """Requests that are served at the same time."""
 
+SERVER = "certagent"
+"""The `Server` header of every answer."""
+
 _PLAIN = "text/plain; charset=utf-8"
 _EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 _HIGHEST_PORT = 65535
@@ -113,7 +116,7 @@ class HealthServer:
                 case _:
                     return Answer(HTTPStatus.NOT_FOUND, b"there are /livez, /readyz, /metrics\n")
 
-        listener = _listen(address)
+        listener = listen(address)
         host, port = listener.getsockname()[:2]
         self.address: tuple[str, int] = (host, port)
         self._server = _Server(listener, answer)
@@ -129,7 +132,8 @@ class HealthServer:
         self._server.server_close()
 
 
-def _listen(address: str) -> socket.socket:
+def listen(address: str) -> socket.socket:
+    """Return a socket that listens on `HOST:PORT`; raises `ConfigurationError`."""
     host, port = parse_address(address)
     try:
         return _listen_on(host, port) if host else _listen_on_all(port)
@@ -239,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(Answer(status, f"{status.phrase.lower()}\n".encode()))
 
     def version_string(self) -> str:
-        return "certagent"
+        return SERVER
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's own
         _log.debug(format, *args)

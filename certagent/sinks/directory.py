@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from certagent.errors import OutputError
 from certagent.layouts import target
 from certagent.sinks import Snapshot
-from certagent.sinks.held import HeldDirectory, exists, explained, opened
+from certagent.sinks.held import HeldDirectory, existing, exists, explained, opened
 from certagent.sinks.layouts import ISTIOD
 from certagent.sinks.version import (
     DIRECTORY_MODE,
@@ -132,6 +132,20 @@ class AtomicDirectory:
             with explained(f"Cannot tidy {self.path}"):
                 self._sweep(self._hold())
 
+    def examine(self, files: Iterable[str]) -> None:
+        """Raise `OutputError` where `publish` would refuse the place for these files.
+
+        It locks and changes nothing, so that an agent may publish there meanwhile.
+        """
+        with explained(f"Cannot use {self.path}"):
+            top = existing(self.path)
+            try:
+                self._refuse_reserved(top)
+                self._current(top)
+                self._refuse_foreign(files, top)
+            finally:
+                os.close(top)
+
     def close(self) -> None:
         """Release the directory, for another agent to take."""
         self._held.close()
@@ -139,15 +153,18 @@ class AtomicDirectory:
     def _hold(self) -> int:
         fresh = not self._held.is_held
         top = self._held.descriptor()
+        self._refuse_reserved(top)
+        if fresh:
+            self._sweep(top)
+        return top
+
+    def _refuse_reserved(self, top: int) -> None:
         for name, effect in self._layout.reserved.items():
             if exists(name, top):
                 raise OutputError(
                     f"{self.path} contains {name!r}. {effect}",
                     hint="Give certagent a directory of its own, or remove the file.",
                 )
-        if fresh:
-            self._sweep(top)
-        return top
 
     def _load(self, name: str, top: int) -> Snapshot:
         with opened(name, top) as version:

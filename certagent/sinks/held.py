@@ -130,12 +130,20 @@ def _locked(path: Path) -> int:
 
 
 def _open(path: Path) -> int:
-    flags = OPEN_DIRECTORY | os.O_NOFOLLOW
     try:
-        return os.open(path, flags)
+        return existing(path)
     except FileNotFoundError:
         path.mkdir(0o755, parents=True, exist_ok=True)
-        return os.open(path, flags)
+        return existing(path)
+
+
+def existing(path: Path) -> int:
+    """Return a descriptor of the directory at `path`, which nobody locks and is never made.
+
+    Raises `OSError`, and `OutputError` where it is a symlink or not a directory.
+    """
+    try:
+        return os.open(path, OPEN_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
         # Linux says ENOTDIR for a symlink too, where O_DIRECTORY is asked for with O_NOFOLLOW.
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):

@@ -123,13 +123,16 @@ class GatewayLayout:
         """Say whether an entry was made by certagent: a directory with its record, or empty.
 
         The record is the first file to come and the last to go; before it there is only the link
-        that is to be swapped. Raises `OSError`.
+        that is to be swapped. One that has just gone was removed by the agent that holds the
+        directory. Raises `OSError`.
         """
         try:
             with opened(name, top) as version:
                 found = set(os.listdir(version))  # noqa: PTH208 - a descriptor, not a path
                 is_begun = found <= {self.link} and target(self.link, version) in (None, name)
                 return RECORD in found or is_begun
+        except FileNotFoundError:
+            return True
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise

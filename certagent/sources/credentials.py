@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
 from certagent.errors import AccessDenied
 
 MAX_CREDENTIAL_BYTES = 64 << 10
@@ -45,6 +51,54 @@ def one_line_credential(text: str, what: str) -> str:
     if not (text.isascii() and text.isprintable()) or " " in text:
         raise AccessDenied(f"{what} is not one line of text.", hint=ATTEMPTED_AGAIN)
     return text
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a service-account token says of itself, and nobody has verified: for messages alone.
+
+    `account` is `<namespace>/<name>`. The times are aware; None where the token has none.
+    """
+
+    account: str
+    audiences: tuple[str, ...]
+    issued: datetime | None
+    expires: datetime | None
+
+
+def claims_of(jwt: str) -> Claims:
+    """Return a JWT's claims; `unknown` and `none` stand for those that it does not have."""
+    told = _payload(jwt) or {}
+    account = str(told.get("sub", "unknown")).removeprefix("system:serviceaccount:")
+    audience = told.get("aud", "none")
+    audiences = audience if isinstance(audience, list) else [audience]
+    return Claims(
+        account.replace(":", "/"),
+        tuple(map(str, audiences)),
+        _moment(told.get("iat")),
+        _moment(told.get("exp")),
+    )
+
+
+def is_jwt(text: str) -> bool:
+    """Say whether a text has the form of a JWT, and claims."""
+    return _payload(text) is not None
+
+
+def _payload(jwt: str) -> dict[str, Any] | None:
+    payload = jwt.split(".")[1] if jwt.count(".") == 2 else ""  # noqa: PLR2004 - RFC 7515, 3.1
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (ValueError, RecursionError):
+        return None
+    return claims if isinstance(claims, dict) else None
+
+
+def _moment(seconds: object) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC) if isinstance(seconds, int | float) else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _shown(path: str) -> str:

@@ -147,6 +147,36 @@ def test_init_of_a_gateway_loads_nothing_of_azure_nor_what_operators_use(loaded,
     assert not modules & (AZURE | OPERATORS_ONLY)
 
 
+def test_doctor_of_a_vault_loads_nothing_of_azure(loaded, openbao, tmp_path):
+    mount = openbao.kv(2)
+    openbao.put(mount, "ca", fields(make_root().intermediate().raw()))
+
+    modules = loaded(
+        "doctor",
+        VAULT_ADDR=openbao.address,
+        VAULT_TOKEN=openbao.token,
+        CERTAGENT_SOURCE=f"vault:{mount}/ca",
+        ROOT_CA_DIR=tmp_path / "ca",
+        CERTAGENT_SERVER_ADDRESS="127.0.0.1:0",
+    )
+
+    assert "hvac" in modules
+    assert not modules & (AZURE | {"certagent.sources.azure", "certagent.sources.vault.pki"})
+
+
+def test_doctor_of_a_directory_loads_no_client(loaded, certs, tmp_path):
+    modules = loaded(
+        "doctor",
+        VAULT_ADDR="http://127.0.0.1:1",
+        VAULT_TOKEN="a-token-that-is-not-used",
+        CERTAGENT_SOURCE=f"file:{certs}",
+        ROOT_CA_DIR=tmp_path / "ca",
+        CERTAGENT_SERVER_ADDRESS="127.0.0.1:0",
+    )
+
+    assert not modules & (AZURE | {"hvac"})
+
+
 def test_check_loads_no_client(loaded, certs):
     modules = loaded("check", certs)
 

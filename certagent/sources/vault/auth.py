@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hvac.utils import format_url
 
 from certagent.config.model import AppRoleAuth, CertAuth, JwtAuth, KubernetesAuth, TokenAuth
 from certagent.errors import AccessDenied, SourceUnavailable
-from certagent.sources.credentials import one_line_credential, read_credential
+from certagent.sources.credentials import claims_of, one_line_credential, read_credential
 from certagent.sources.http.failures import one_line
 from certagent.sources.vault.client import VaultRefused
 
@@ -164,28 +162,14 @@ def _malformed(key: str) -> SourceUnavailable:
 
 def _requirement(jwt: str, path: str) -> str:
     """Return what the role must accept, from the token's own claims, which nobody has verified."""
-    claims = _claims(jwt)
-    expiry = claims.get("exp")
-    if isinstance(expiry, int | float) and expiry < datetime.now(UTC).timestamp():
+    claims = claims_of(jwt)
+    if claims.expires and claims.expires < datetime.now(UTC):
         return (
             f"The token in {path} has expired: kubelet renews a projected token, "
             "but not a copy of one, nor one mounted by subPath."
         )
-    account = str(claims.get("sub", "unknown")).removeprefix("system:serviceaccount:")
-    audience = claims.get("aud", "none")
-    audiences = audience if isinstance(audience, list) else [audience]
     return (
-        f"The role must bind service account {one_line(account.replace(':', '/'))!r} and audience "
-        f"{one_line(', '.join(map(str, audiences)))!r}; Vault also answers 403 when its token "
+        f"The role must bind service account {one_line(claims.account)!r} and audience "
+        f"{one_line(', '.join(claims.audiences))!r}; Vault also answers 403 when its token "
         "reviewer is unreachable."
     )
-
-
-def _claims(jwt: str) -> dict[str, Any]:
-    """Return a JWT's claims, or nothing where it is not one."""
-    payload = jwt.split(".")[1] if jwt.count(".") == 2 else ""  # noqa: PLR2004 - RFC 7515, 3.1
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (ValueError, RecursionError):
-        return {}
-    return claims if isinstance(claims, dict) else {}

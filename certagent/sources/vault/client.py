@@ -34,7 +34,7 @@ _NO_SECRETS = frozenset({"csr"})
 """A body with such a field is a request to sign, which has nothing to hide."""
 
 
-_STATUS_HINTS = {
+STATUS_HINTS = {
     429: "A rate limit quota of Vault's was reached; the next attempt waits as long as it asks.",
     472: "This is a disaster-recovery secondary: set vault.address to the primary's cluster.",
     473: "This is a performance standby that cannot serve this: set vault.address to the cluster.",
@@ -147,7 +147,7 @@ class _Adapter(JSONAdapter):  # type: ignore[misc]  # hvac ships no types
         shown = f"{status}: {reason}" if reason else str(status)
         raise SourceUnavailable(
             f"Vault at {self._shown} cannot answer now ({shown}).",
-            hint=_STATUS_HINTS.get(status, "Its own log tells why; the request is tried again."),
+            hint=STATUS_HINTS.get(status, "Its own log tells why; the request is tried again."),
             retry_after=retry_delay(retry_after),
         )
 

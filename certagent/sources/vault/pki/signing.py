@@ -95,13 +95,13 @@ class Signing:
         """
         request = self._request
         if request.path_length is not None:
+            if current and (error := self.expires_sooner(issuer, now)):
+                self._accept_only(error, renewal=renewal)
             left = issuer.not_after - now
-            if current and left < request.lifetime:
-                self._accept_only(self._expires_sooner(issuer), renewal=renewal)
             request = replace(request, lifetime=min(left, request.lifetime))
         key = request.key_type.generate()
         body = self._body(request, key)
-        answer = self._engine.sign(self._path(issuer, current=current), body)
+        answer = self._engine.sign(self.path(issuer, current=current), body)
         certificate = certificates([answer.get("certificate")])[0]
         private_key = PrivateKey.load("PRIVATE KEY", pkcs8(key))
         if certificate.public_key_info != private_key.public_key_info:
@@ -122,8 +122,8 @@ class Signing:
         after = _EARLIEST + (_LATEST - _EARLIEST) * self._random()
         return Issued(private_key, certificate, certificate.not_after - lifetime * (1 - after))
 
-    def _path(self, issuer: Issuer, *, current: bool) -> str:
-        """Return the endpoint; without a configured issuer that of the default one."""
+    def path(self, issuer: Issuer, *, current: bool) -> str:
+        """Return the endpoint below the mount; without a configured issuer the default one's."""
         role = self._config.role
         verb = f"sign/{role}" if role else "sign-intermediate"
         if current and not self._config.issuer:
@@ -152,12 +152,15 @@ class Signing:
             "ip_sans": ",".join(request.addresses),
         }
 
-    def _expires_sooner(self, issuer: Issuer) -> AccessDenied:
-        """Return the error for an issuer that an intermediate would outlive.
+    def expires_sooner(self, issuer: Issuer, now: datetime) -> AccessDenied | None:
+        """Return the error for an issuer that an intermediate would outlive, if it is one.
 
         Vault signs it (seen with OpenBao 2.7), and peers refuse what is below an expired issuer.
         For leafs its leaf_not_after_behavior decides.
         """
+        request = self._request
+        if request.path_length is None or issuer.not_after - now >= request.lifetime:
+            return None
         return AccessDenied(
             f"The issuer {issuer.shown} of {self._engine.mount!r} expires at"
             f" {issuer.not_after:%FT%TZ}, sooner than a CA with a ttl of {self._config.ttl}.",

@@ -1,0 +1,1 @@
+"""The checks of `certagent doctor`: each yields results, and changes nothing."""
