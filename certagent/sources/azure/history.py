@@ -232,8 +232,23 @@ class _History:
             return replace(found, unfinished=torn) if is_newest else None
         if len(tags) > 1:
             return None
-        tag = tags.pop() if tags else ""
-        return self._pushes[tag] if tag and parts == self._pushes[tag].parts else found
+        if not tags:
+            return found
+        push = self._pushes[tags.pop()]
+        if parts == push.parts:
+            return push
+        return found if self._is_over(push, parts) else None
+
+    def _is_over(self, push: StoredSet, parts: Parts) -> bool:
+        """Tell whether parts are a push and what was stored over it, not what it replaced."""
+        for name, each in parts.items():
+            own = push.parts.get(name)
+            if own is None or each == own:
+                continue
+            versions = self._secrets[name]
+            if each.tag or versions.index(each) < versions.index(own):
+                return False
+        return True
 
     def _whole_pushes(self) -> dict[str, StoredSet]:
         """Return the pushes that lack nothing, by tag, with the latest version of each part."""

@@ -220,6 +220,23 @@ class TestTags:
         assert newest.unfinished == ("X",)
         assert ids(before) == "1111"
 
+    @pytest.mark.parametrize("seconds", list(itertools.product([60, 61], repeat=4)), ids=str)
+    def test_nothing_of_a_push_is_a_set_with_what_it_replaced(self, vault, seconds):
+        """Whichever of its parts came in its last second."""
+        vault.set_all(0)
+        for name, second in sorted(zip(NAMES, seconds, strict=True), key=lambda each: each[1]):
+            vault.set(name, second, tag="Y")
+
+        assert [each.tag for each in vault.sets()] == ["Y", ""]
+
+    def test_a_part_that_a_push_wrote_twice_makes_one_set(self, vault):
+        vault.set_all(0)
+        vault.set("ca-key", 60, tag="Y")
+        for name in NAMES:
+            vault.set(name, 61, tag="Y")
+
+        assert [(each.tag, ids(each)[0]) for each in vault.sets()] == [("Y", "3"), ("", "1")]
+
     def test_an_interrupted_push_is_told_no_more_once_another_one_is_whole(self, vault):
         vault.set_all(0, tag="X")
         vault.set("ca-key", 60, tag="Y")
@@ -355,6 +372,11 @@ def test_whatever_is_written_sets_are_told_once_newest_first_and_hold_to_their_t
         assert len(tags) <= 1 or each.unfinished
         assert not each.unfinished or index == 0
         assert each.tag in {"", *tags}
+        for version in each.parts.values():
+            versions = vault.secrets[version.secret]
+            own = [other for other in versions if other.tag in tags and other.tag]
+            if own and not each.unfinished:
+                assert version == own[-1] or versions.index(version) > versions.index(own[-1])
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(NAMES)), ids=",".join)
