@@ -234,7 +234,12 @@ def _next_edge(view: Timeline[RootT], candidates: Sequence[_Candidate[RootT]]) -
     edges = (
         *view.coming,
         *(each.until + windows.keep for each in view.good),
-        *(each.valid_from for each in view.recent),
+        # Who is too old by then to sign at all changes nothing by becoming valid.
+        *(
+            each.valid_from
+            for each in view.recent
+            if each.valid_from <= each.until + windows.distribute
+        ),
         *(each.ready for each in candidates),
         *(each.stretch.until + windows.distribute + 1 for each in candidates),
         *(each.stretch.expires for each in candidates),

@@ -103,7 +103,8 @@ def plan(history: list[Rev], now: int, p: Windows) -> Out:  # noqa: C901 - kept 
     )
     edges = [*coming, *ready.values(), *(end[i] + keep for i in good)]
     edges += [e for i in cand for e in (end[i] + d + 1, h[i].na, h[i].na - p.margin)]
-    edges += [h[i].nb for i in recent]
+    # C26, and who has left `recent` by then does not sign at all.
+    edges += [h[i].nb for i in recent if h[i].nb <= end[i] + d]
     following = min((e for e in edges if now < e < inf), default=inf)
     if s is None:
         return Out(None, roots, following, "hold")

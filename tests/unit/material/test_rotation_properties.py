@@ -83,6 +83,20 @@ class TestChange:
             assert later.changes_at == decision.changes_at
             assert later.kept == decision.kept
 
+    def test_who_is_too_old_to_sign_changes_nothing_by_becoming_valid(self):
+        windows = specification.Windows(d=24, r=24, slack=1, margin=1)
+        root = frozenset("A")
+        past = revisions(
+            [
+                specification.Rev(0, 25, 10**12, root, root),
+                specification.Rev(-1, -1, -1, tomb=True, gone=None),
+            ]
+        )
+
+        decision, later = (plan(past, at(moment), policy(windows)) for moment in (0, 24))
+
+        assert decision.changes_at == later.changes_at
+
     @given(st.randoms(use_true_random=False))
     @settings(max_examples=200, deadline=None)
     def test_the_forecast_shows_every_change_and_ends(self, rng):
