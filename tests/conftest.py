@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import urllib.request
 
 import pytest
 
@@ -66,6 +67,8 @@ def azure(tls, monkeypatch):
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)
         yield running
+    # Who opened a URL first in the meantime made an opener for all, which goes on to the proxy.
+    urllib.request.install_opener(None)  # type: ignore[arg-type]
     if "azure.keyvault.secrets" in sys.modules:
         # The SDK keeps, for the whole process, where each vault sends for tokens.
         http_challenge_cache = sys.modules["azure.keyvault.secrets._shared.http_challenge_cache"]

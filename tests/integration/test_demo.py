@@ -281,7 +281,7 @@ def test_a_users_vault_is_as_it_was_after_a_stop(openbao, tmp_path):
         assert inventory(openbao) != before
         assert openbao.token not in process.told()
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 128 + signal.SIGINT
+        assert process.wait(90) == 128 + signal.SIGINT
         assert nothing_left(process)
     assert inventory(openbao) == before
 
