@@ -10,6 +10,7 @@ import urllib.request
 import pytest
 
 from tests.support.azure import AzureCloud
+from tests.support.effort import VARIABLE
 from tests.support.openbao import OpenBao
 from tests.support.tls import TLSAuthority
 from tests.support.tokenreview import Cluster
@@ -30,6 +31,20 @@ _OTHERS = (
     "SSL_CERT_DIR",
     "NETRC",
 )
+
+_LONG_TIMEOUT = 7200
+"""Seconds that one test may take with `--long`."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="the long forms: hours instead of minutes")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-timeout reads it
+def pytest_configure(config):
+    if config.getoption("--long"):
+        os.environ[VARIABLE] = "1"
+        config.option.timeout = _LONG_TIMEOUT
 
 
 @pytest.fixture(autouse=True)
