@@ -11,9 +11,10 @@ import math
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from certagent.assignment import Listener
 from certagent.errors import AccessDenied, CertagentError, OutputError, SourceUnavailable, Stopping
@@ -70,8 +71,7 @@ class Follower(Listener, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Tempo:
+class Tempo(Struct, frozen=True):
     """How the loop keeps time, in seconds.
 
     `patience`: how long a start tries its store before it takes to a fallback. `grace`: how long
@@ -88,8 +88,7 @@ class Interrupted(Exception):
     """A signal ended `init` before every required bundle was published."""
 
 
-@dataclass(slots=True)
-class _Task:
+class _Task(Struct):
     """A bundle in the loop: when it is due (monotonic seconds), and how it fared."""
 
     keeper: Keeper

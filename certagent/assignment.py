@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct, field
 
 from certagent.material.history import Policy
 from certagent.material.kinds import CA, Kind
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from certagent.sources import Source
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
+class Reader(Struct, frozen=True):
     """What the reader of a directory can do with a change of roots.
 
     `may_run`: it may have read what is published; before its first start anything can be published.
@@ -30,8 +30,7 @@ class Reader:
     pace: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(Struct, frozen=True):
     """One bundle to keep published: from where, to where, and by which rules.
 
     `pins` are the SHA-256 (hex) of the roots that may be published, none means any. `fallback` is
@@ -53,8 +52,7 @@ class Assignment:
     store: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """What a publication changed, for those who are told of it; `at` is monotonic, in seconds."""
 
     bundle: str

@@ -8,9 +8,11 @@ one request.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from certagent.errors import MaterialRefused
 from certagent.material.history import HistoricRevision, Policy
@@ -31,8 +33,7 @@ LOOKBACK = 50
 """How many revisions are read at most: five times what KV v2 keeps by default."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Struct, frozen=True):
     """One version of a store, judged once and for ever.
 
     `revision` is None where it was refused, and `findings` say why; of a good one they are
@@ -109,8 +110,7 @@ def judge(
     return told(good, verified.warnings)
 
 
-@dataclass(slots=True)
-class Chronicle:
+class Chronicle(Struct):
     """The history of one source, newest first, as far as it has been read.
 
     `on_judged` is told every new verdict. `first_seen` is when each version of a store that tells

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from certagent.runtime.confirmation import Confirmation, Confirmer, IssuedBy, Serves, shown
 from certagent.runtime.hooks import PUBLISHED, UNCONFIRMED, Event

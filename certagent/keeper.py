@@ -8,9 +8,10 @@ that it knows about.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
+
+from msgspec.structs import replace
 
 from certagent.assignment import Change, changes
 from certagent.chronicle import Chronicle, Judged, judge

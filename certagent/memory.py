@@ -7,11 +7,11 @@ fingerprints, no keys. The certificates themselves are in the published root-cer
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime  # noqa: TC003 - msgspec looks at it when it decodes
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from certagent.errors import MaterialRefused
 from certagent.material.history import HistoricRevision

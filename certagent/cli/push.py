@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from certagent.chronicle import Chronicle, judge
 from certagent.cli.change import Change, JsonReport, TextReport

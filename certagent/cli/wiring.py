@@ -10,9 +10,10 @@ import logging
 import os
 import random
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from certagent.agent import GRACE, Agent, Follower, Tempo
 from certagent.assignment import Assignment, Reader
@@ -57,8 +58,7 @@ _AZURE_REQUESTS = 50
 """The same with Key Vault: a login, two lists of four secrets, and ten sets of four parts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stores:
+class Stores(Struct, frozen=True):
     """The connections that the bundles of a configuration need."""
 
     vault: VaultConnection | None

@@ -6,11 +6,10 @@ because that is how Helm renders a value that was not given.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """One scalar: the variable that sets it, its path in the file, and its flag, if it has one."""
 
     variable: str

@@ -8,13 +8,13 @@ because istiod compares the bytes (pilot/pkg/bootstrap/istio_ca.go handleEvent).
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from certagent.errors import MaterialRefused
 from certagent.material.finding import Finding, Severity
 from certagent.material.parts import Parts, Reader
 from certagent.material.raw import CA_FILES, RawBundle
+from certagent.values import Identified
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 ISTIOD = Reader("istiod", CA_FILES, optional=frozenset({"chain", "crls"}))
 
 
-@dataclass(frozen=True, slots=True)
-class KeyCertBundle:
+class KeyCertBundle(Identified, frozen=True):
     """The parts of a set, each readable; nothing is said yet about whether they work together.
 
     Of a CA, `chain` is in the order in which it was stored; of a gateway, it is what follows the
@@ -40,7 +39,12 @@ class KeyCertBundle:
     chain: tuple[Certificate, ...]
     roots: tuple[Certificate, ...]
     crls: tuple[RevocationList, ...] = ()
-    notes: tuple[Finding, ...] = field(default=(), compare=False)
+    notes: tuple[Finding, ...] = ()
+
+    @property
+    def identity(self) -> object:
+        """All but the notes."""
+        return (self.private_key, self.certificate, self.chain, self.roots, self.crls)
 
     @classmethod
     def decode(cls, raw: RawBundle) -> KeyCertBundle:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
@@ -21,6 +20,7 @@ from cryptography.x509.oid import SignatureAlgorithmOID
 
 from certagent.material import names, pem
 from certagent.material.der import INTEGER, inside
+from certagent.values import Identified, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -72,8 +72,7 @@ class Unparseable(Exception):
         self.hint = hint
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
+class Certificate(Identified, frozen=True):
     """One certificate, equal to another when their DER is.
 
     `fingerprint` is the SHA-256 of the DER in lower-case hex, `serial` as openssl prints it;
@@ -81,16 +80,25 @@ class Certificate:
     the DER of both, which is what Go compares; the dates are aware, UTC.
     """
 
-    der: bytes = field(repr=False)
-    x509: x509.Certificate = field(repr=False, compare=False)
-    fingerprint: str = field(compare=False)
-    subject: str = field(compare=False)
-    issuer: str = field(compare=False)
-    subject_name: bytes = field(repr=False, compare=False)
-    issuer_name: bytes = field(repr=False, compare=False)
-    serial: str = field(compare=False)
-    not_before: datetime = field(compare=False)
-    not_after: datetime = field(compare=False)
+    der: bytes
+    x509: x509.Certificate
+    fingerprint: str
+    subject: str
+    issuer: str
+    subject_name: bytes
+    issuer_name: bytes
+    serial: str
+    not_before: datetime
+    not_after: datetime
+
+    def __repr__(self) -> str:
+        """Show what is neither secret nor long."""
+        return shown(self, "fingerprint", "subject", "issuer", "serial", "not_before", "not_after")
+
+    @property
+    def identity(self) -> object:
+        """Its DER."""
+        return self.der
 
     @classmethod
     def load(cls, der: bytes) -> Certificate:
@@ -141,20 +149,28 @@ class Certificate:
             return None
 
 
-@dataclass(frozen=True, slots=True)
-class RevocationList:
+class RevocationList(Identified, frozen=True):
     """One CRL, equal to another when their DER is.
 
     `issuer_name` is the DER of the issuer; `next_update` is None where the list names none.
     """
 
-    der: bytes = field(repr=False)
-    x509: x509.CertificateRevocationList = field(repr=False, compare=False)
-    issuer: str = field(compare=False)
-    issuer_name: bytes = field(repr=False, compare=False)
-    this_update: datetime = field(compare=False)
-    next_update: datetime | None = field(compare=False)
-    revoked: frozenset[int] = field(repr=False, compare=False)
+    der: bytes
+    x509: x509.CertificateRevocationList
+    issuer: str
+    issuer_name: bytes
+    this_update: datetime
+    next_update: datetime | None
+    revoked: frozenset[int]
+
+    def __repr__(self) -> str:
+        """Show what is neither secret nor long."""
+        return shown(self, "issuer", "this_update", "next_update")
+
+    @property
+    def identity(self) -> object:
+        """Its DER."""
+        return self.der
 
     @classmethod
     def load(cls, der: bytes) -> RevocationList:

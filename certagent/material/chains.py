@@ -11,11 +11,11 @@ and not only "unknown authority".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from msgspec import Struct, field
 
 from certagent.material import rules
 from certagent.material.rules import Place
@@ -32,8 +32,7 @@ MAX_SIGNATURE_CHECKS = 100
 """crypto/x509.maxChainSignatureChecks: the work that one verification may cost a peer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(Struct, frozen=True):
     """From the CA certificate up to an anchor, or as far as issuers were found.
 
     `defects` are empty when a workload certificate below it verifies. `anchored` tells whether it
@@ -61,8 +60,7 @@ class Path:
         return min(certificate.not_after for certificate in self.certificates)
 
 
-@dataclass(slots=True)
-class Search:
+class Search(Struct):
     """All paths of a bundle at a moment; `exhausted` when peers would give up before the end."""
 
     bundle: KeyCertBundle

@@ -6,9 +6,13 @@ who reads it, whenever he reads it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from certagent.values import Identified, shown
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,8 +24,7 @@ RootT = TypeVar("RootT")
 """Whatever stands for a root certificate, and can be in a set."""
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """How long a root is distributed before it is signed under, and kept afterwards.
 
     `distribute` (d) and `retire` (r) are the longest lifetime of a workload certificate in the mesh
@@ -37,8 +40,7 @@ class Policy:
     immediate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class HistoricRevision(Generic[RootT]):
+class HistoricRevision(Identified, Generic[RootT], frozen=True):
     """A version that verified when it came into force, or that was withdrawn since (a tombstone).
 
     `stored_at` is the store's time, or when it was first seen where the store tells none.
@@ -56,7 +58,27 @@ class HistoricRevision(Generic[RootT]):
     anchors: frozenset[RootT]
     withdrawn: str = ""
     withdrawn_at: datetime | None = None
-    bundle: VerifiedBundle | None = field(default=None, repr=False, compare=False)
+    bundle: VerifiedBundle | None = None
+
+    def __repr__(self) -> str:
+        """Show what is neither secret nor long."""
+        return shown(
+            self, "version", "stored_at", "not_before", "not_after", "withdrawn", "withdrawn_at"
+        )
+
+    @property
+    def identity(self) -> object:
+        """All but the bundle."""
+        return (
+            self.version,
+            self.stored_at,
+            self.not_before,
+            self.not_after,
+            self.roots,
+            self.anchors,
+            self.withdrawn,
+            self.withdrawn_at,
+        )
 
     @staticmethod
     def good(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -20,6 +19,7 @@ from certagent.material.certificates import (
     Unparseable,
     guarded,
 )
+from certagent.values import Identified, shown
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -38,13 +38,21 @@ LABELS = frozenset(_STRUCTURES.values())
 """The labels that istiod reads (security/pkg/pki/util/crypto.go ParsePemEncodedKey)."""
 
 
-@dataclass(frozen=True, slots=True)
-class PrivateKey:
+class PrivateKey(Identified, frozen=True):
     """A key and the label it was stored under, which tells its encoding; has no repr of the key."""
 
     label: str
-    der: bytes = field(repr=False)
-    key: SigningKey = field(repr=False, compare=False)
+    der: bytes
+    key: SigningKey
+
+    def __repr__(self) -> str:
+        """Show what is neither secret nor long."""
+        return shown(self, "label")
+
+    @property
+    def identity(self) -> object:
+        """All but the parsed key."""
+        return (self.label, self.der)
 
     @classmethod
     def load(cls, label: str, der: bytes) -> PrivateKey:

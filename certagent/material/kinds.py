@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from certagent.material.bundle import ISTIOD, KeyCertBundle
 from certagent.material.raw import CA_FILES, RawBundle
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
     from certagent.material.verification import VerifiedBundle
 
 
-@dataclass(frozen=True, slots=True)
-class PartNames:
+class PartNames(Struct, frozen=True):
     """What a store calls the parts of a bundle; `optional` are those that it may lack."""
 
     names: Mapping[str, str]
@@ -44,8 +45,7 @@ class PartNames:
         return {name: data for name, data in parts.items() if data}
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """One kind of bundle: everything that differs between istiod's CA and a gateway's certificate.
 
     `reader` is who opens its files; `files` and `fields` name each part as it is published, and as

@@ -6,8 +6,9 @@ between readers is little, and is in `Reader`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
 
 from certagent.material import keys, pem
 from certagent.material.certificates import Certificate, RevocationList, Unparseable
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
+class Reader(Struct, frozen=True):
     """Who opens the files of a set, as messages name him, and what each part's file is called.
 
     `optional` are the parts that may be empty. `skips_parameters`: he finds a key after EC

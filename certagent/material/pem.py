@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from certagent.material.finding import Finding, Severity
 from certagent.material.raw import MAX_PART_BYTES
+from certagent.values import shown
 
 MAX_BLOCKS = 100
 """No part has more: a chain has three certificates, a file of roots a few. Bounds the work."""
@@ -25,13 +27,16 @@ _BASE64_OF_BEGIN = b"LS0tLS1CRUdJTi"
 _LINE = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Struct, frozen=True):
     """A label such as `CERTIFICATE`, and the DER under it; `headers` are its `Key: value` lines."""
 
     label: str
-    der: bytes = field(repr=False)
-    headers: tuple[str, ...] = field(default=(), repr=False)
+    der: bytes
+    headers: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Show what is neither secret nor long."""
+        return shown(self, "label")
 
 
 def encode(label: str, der: bytes) -> bytes:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from certagent.errors import MaterialRefused
 from certagent.material.finding import Finding, Severity
+from certagent.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,15 +35,18 @@ TLS_FILES: Mapping[str, str] = MappingProxyType(
 the certificate, and `roots` are optional."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawBundle:
+class RawBundle(Struct, frozen=True):
     """The parts of a bundle as PEM bytes, as they were found; a part that it lacks is empty."""
 
-    private_key: bytes = field(repr=False)
-    certificate: bytes = field(repr=False)
-    chain: bytes = field(repr=False, default=b"")
-    roots: bytes = field(repr=False, default=b"")
-    crls: bytes = field(repr=False, default=b"")
+    private_key: bytes
+    certificate: bytes
+    chain: bytes = b""
+    roots: bytes = b""
+    crls: bytes = b""
+
+    def __repr__(self) -> str:
+        """Show what is neither secret nor long."""
+        return shown(self)
 
     @classmethod
     def of(

@@ -13,8 +13,9 @@ refuses the whole reload otherwise, the new signer included. Two rules keep ever
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec.structs import replace
 
 from certagent.material import pem
 

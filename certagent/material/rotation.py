@@ -41,9 +41,10 @@ history give the same one, restarts and pods that are born in the middle include
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic
+
+from msgspec import Struct
 
 from certagent.material import reasons
 from certagent.material.history import HistoricRevision, Policy, RootT
@@ -69,8 +70,7 @@ class Phase(StrEnum):
     """Nothing may be published: what is out there stays, and an alarm."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan(Generic[RootT]):
+class Plan(Struct, Generic[RootT], frozen=True):
     """What to publish now: the set of `signer`, with `roots`; nothing new where it is None.
 
     `why` is a sentence for the log. The answer is the same until `changes_at` (UTC), if nothing is
@@ -87,8 +87,7 @@ class Plan(Generic[RootT]):
     kept: tuple[HistoricRevision[RootT], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate(Generic[RootT]):
+class _Candidate(Struct, Generic[RootT], frozen=True):
     """Who might sign, and the moment from which everybody has known its root for d."""
 
     stretch: Stretch[RootT]

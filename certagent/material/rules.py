@@ -7,12 +7,12 @@ where it is kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, SignatureAlgorithmOID
+from msgspec import Struct
 
 from certagent.material import names
 from certagent.material.der import INTEGER, context, inside
@@ -73,8 +73,7 @@ _HANDLED_WHEN_CRITICAL = frozenset(
 """crypto/x509.processExtensions; it makes the parser fail where a key identifier is critical."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a certificate stands: the part it comes from, and the path below it, lowest first."""
 
     part: str

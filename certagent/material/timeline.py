@@ -9,9 +9,10 @@ Moments and spans are whole microseconds (moments since 1970), so that no sum ov
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Generic
+
+from msgspec import Struct
 
 from certagent.material.history import HistoricRevision, RootT
 
@@ -30,8 +31,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Windows:
+class Windows(Struct, frozen=True):
     """A policy in microseconds. `keep` is d + r; `surely` is what clocks cannot cut from it."""
 
     distribute: int
@@ -58,8 +58,7 @@ class Windows:
         return self.keep - self.slack
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch(Generic[RootT]):
+class Stretch(Struct, Generic[RootT], frozen=True):
     """The time during which a revision is the newest: from `since` to `until`, both included."""
 
     revision: HistoricRevision[RootT]
@@ -105,8 +104,7 @@ def time_of(when: Moment) -> datetime | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Timeline(Generic[RootT]):
+class Timeline(Struct, Generic[RootT], frozen=True):
     """A history as it stands at `now`: rules 1 and 2.
 
     `stretches` are what has come into force, oldest first, `coming` when the others will. `gaps`

@@ -9,8 +9,9 @@ findings, and what they mean, are listed in `codes`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from certagent.material import advice, revocation, rules
 from certagent.material.bundle import refusal
@@ -18,6 +19,7 @@ from certagent.material.chains import MAX_SIGNATURE_CHECKS, Path, Search
 from certagent.material.finding import Finding, Severity
 from certagent.material.raw import CA_FILES
 from certagent.material.rules import about
+from certagent.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +31,7 @@ if TYPE_CHECKING:
 _PROOF = object()
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedBundle:
+class VerifiedBundle(Struct, frozen=True):
     """A bundle that works; only a verification makes one, by `proven`.
 
     Of a CA, `path` leads from its certificate to a root, the longest-lived where there are several,
@@ -46,7 +47,11 @@ class VerifiedBundle:
     not_before: datetime
     not_after: datetime
     warnings: tuple[Finding, ...]
-    proof: object = field(repr=False, compare=False)
+    proof: object
+
+    def __repr__(self) -> str:
+        """Show what is neither secret nor long."""
+        return shown(self, "bundle", "path", "anchors", "not_before", "not_after", "warnings")
 
     def __post_init__(self) -> None:
         """Refuse to be made by anybody else."""

@@ -25,9 +25,10 @@ import traceback
 import warnings
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+from msgspec.structs import asdict
 
 from certagent.errors import CertagentError, ConfigurationError, MaterialRefused
 from certagent.runtime.concealment import conceal, concealed

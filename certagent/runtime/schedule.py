@@ -13,8 +13,9 @@ they then do together hits the store as one wave. Therefore nothing here is a fi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +39,7 @@ _DOUBLINGS = 32
 """After so many failures the backoff grows no more: it is over a century, and floats are finite."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Struct, frozen=True):
     """The pauses between requests, in seconds.
 
     `interval` is what the operator asked for, over 0. `random` returns a number in [0, 1) and is

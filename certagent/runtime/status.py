@@ -6,8 +6,9 @@ is locked, and what a scrape sees is always one moment.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from certagent.runtime.hooks import HookStatus
 
 
-@dataclass(frozen=True, slots=True)
-class BundleStatus:
+class BundleStatus(Struct, frozen=True):
     """One bundle: what is published, since when, and what was refused.
 
     `ready`: a whole set that verified is in the output directory. `not_after` is by part:
@@ -40,8 +40,7 @@ class BundleStatus:
     history_cut: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AgentStatus:
+class AgentStatus(Struct, frozen=True):
     """All bundles of one process, and its dealings with their stores.
 
     `turned_at` is the monotonic time (seconds) of the loop's last turn, `turn_due_within` how long

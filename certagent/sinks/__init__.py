@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
+
+from certagent.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(Struct, frozen=True):
     """A set to be published.
 
     `files` are the contents by name, `private` the names of those that hold keys. `record` is what
     the agent must remember of it (`version`, `source`, …): short strings without secrets.
     """
 
-    files: Mapping[str, bytes] = field(repr=False)
+    files: Mapping[str, bytes]
     private: frozenset[str]
     record: Mapping[str, str]
 
+    def __repr__(self) -> str:
+        """Show what is neither secret nor long."""
+        return shown(self, "private", "record")
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+
+class Snapshot(Struct, frozen=True):
     """What a reader finds: always one whole publication."""
 
-    files: Mapping[str, bytes] = field(repr=False)
+    files: Mapping[str, bytes]
     record: Mapping[str, str]
     published_at: datetime
+
+    def __repr__(self) -> str:
+        """Show what is neither secret nor long."""
+        return shown(self, "record", "published_at")
 
 
 class Sink(Protocol):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from certagent.layouts import CURRENT, DATA, NUMBERED, target
 from certagent.sinks.held import opened
@@ -54,8 +55,7 @@ class Layout(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class KubeletLayout:
+class KubeletLayout(Struct, frozen=True):
     """The layout of kubelet's AtomicWriter: for istiod, and for who reads as from a Secret.
 
         ..20260822T101500.123456-9f3a61c2/   the files, and the agent's record of them
@@ -87,8 +87,7 @@ class KubeletLayout:
         return {name: f"{DATA}/{name}" for name in files}
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayLayout:
+class GatewayLayout(Struct, frozen=True):
     """The layout whose rotations every version of a gateway sees.
 
         current -> v7

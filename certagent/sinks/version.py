@@ -10,7 +10,6 @@ import hashlib
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime  # noqa: TC003 - msgspec resolves the annotation when it decodes
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +19,7 @@ from msgspec.json import decode, encode
 from certagent.errors import OutputError
 from certagent.sinks import Snapshot
 from certagent.sinks.held import opened
+from certagent.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -46,8 +46,7 @@ class Damaged(Exception):
     """A version is not as it was published; the message says in what."""
 
 
-@dataclass(frozen=True, slots=True)
-class Modes:
+class Modes(Struct, frozen=True):
     """The permission bits of published files, for keys and for the rest."""
 
     private: int
@@ -58,13 +57,16 @@ class Modes:
         return self.private if private else self.public
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A file that is ready to be written."""
 
     name: str
-    data: bytes = field(repr=False)
+    data: bytes
     mode: int
+
+    def __repr__(self) -> str:
+        """Show what is neither secret nor long."""
+        return shown(self, "name", "mode")
 
 
 class _File(Struct, frozen=True):

@@ -6,8 +6,11 @@ stops as soon as it has seen enough. A store without history (KV v1, a directory
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
+
+from certagent.values import shown
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -17,8 +20,7 @@ if TYPE_CHECKING:
     from certagent.material.raw import RawBundle
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
+class Revision(Struct, frozen=True):
     """One version of a set in its store.
 
     `version` names it within its source for ever: the number of a KV v2 version, or
@@ -30,7 +32,7 @@ class Revision:
 
     version: str
     created_at: datetime | None
-    load: Callable[[], RawBundle] = field(repr=False)
+    load: Callable[[], RawBundle]
     """The parts as the store holds them. Raises what `Source.revisions` raises, and
     `MaterialRefused` where a part is missing, empty, too large or not text."""
     withdrawn: str = ""
@@ -45,6 +47,10 @@ class Revision:
     renewable_until: datetime | None = None
     """Set where the certificate was issued on request, and will be again: until when its issuer
     can. When each agent had its own made is no part of the history, and neither is its end."""
+
+    def __repr__(self) -> str:
+        """Show what is neither secret nor long."""
+        return shown(self, "version", "created_at", "withdrawn", "withdrawn_at")
 
 
 class Source(Protocol):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct
 
 from certagent.errors import AccessDenied
 
@@ -53,8 +54,7 @@ def one_line_credential(text: str, what: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(Struct, frozen=True):
     """What a service-account token says of itself, and nobody has verified: for messages alone.
 
     `account` is `<namespace>/<name>`. The times are aware; None where the token has none.

@@ -4,9 +4,9 @@ import errno
 import json
 import os
 from contextlib import ExitStack
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from certagent.errors import OutputError
 from certagent.sinks import Publication

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from certagent.agent import Agent, Interrupted, Tempo
 from certagent.assignment import Assignment

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from certagent.chronicle import judge
 from certagent.cli.proposal import Proposal
@@ -175,7 +176,7 @@ class TestShortLived:
 class TestWithoutStaging:
     def test_immediate_asks_for_no_history(self):
         history = judged(1, A.intermediate().raw(), hours_ago=1)
-        proposed = replace(
+        proposed = dataclasses.replace(
             proposal(B.intermediate().raw(), history, remembers=False),
             policy=Policy(immediate=True),
         )

@@ -6,13 +6,13 @@ Each world plays 500 stories, and 100,000 with `pytest --long`.
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from certagent.material.history import Policy
 from certagent.material.roots import bridge

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from certagent.chronicle import Chronicle
 from certagent.config.model import AzureKeyVaultSource, ClientSecret, SecretNamesConfig
