@@ -194,7 +194,8 @@ def _path_faults(reader: Reader, mounted: Sequence[Volume]) -> Iterator[str]:
         path = PurePosixPath(volume.path)
         istios = [taken for taken in sorted(reader.paths) if _overlap(path, PurePosixPath(taken))]
         others = [other for other in mounted[:index] if PurePosixPath(other.path) == path]
-        if not path.is_absolute() or len(path.parts) == 1:
+        # A colon: Kubernetes' ValidateVolumeMounts (pkg/apis/core/validation).
+        if not path.is_absolute() or len(path.parts) == 1 or ":" in volume.path:
             yield f"{volume.key}: {volume.path} cannot be mounted: give one like /etc/istio-ca"
         elif istios and volume.published:
             yield (

@@ -58,7 +58,7 @@ Takes the including chart's root.
 
 {{/* What is published lies on a volume: the root of the agent's file system is read-only. */}}
 {{- define "certagent.checkPaths" -}}
-{{- $istios := list "/etc/cacerts" "/etc/istio/pod" "/etc/istio/proxy" "/var/lib/istio/data" "/var/run/secrets/credential-uds" "/var/run/secrets/istio" "/var/run/secrets/istio-dns" "/var/run/secrets/istiod/ca" "/var/run/secrets/istiod/tls" "/var/run/secrets/remote" "/var/run/secrets/tokens" "/var/run/secrets/workload-spiffe-credentials" "/var/run/secrets/workload-spiffe-uds" -}}
+{{- $istios := list "/etc/cacerts" "/etc/istio/pod" "/etc/istio/proxy" "/var/lib/istio/data" "/var/run/secrets/credential-uds" "/var/run/secrets/istio" "/var/run/secrets/istio-dns" "/var/run/secrets/istiod/ca" "/var/run/secrets/istiod/tls" "/var/run/secrets/kubernetes.io/serviceaccount" "/var/run/secrets/remote" "/var/run/secrets/tokens" "/var/run/secrets/workload-spiffe-credentials" "/var/run/secrets/workload-spiffe-uds" -}}
 {{- $values := . -}}
 {{- range $index, $output := $values.outputs -}}
 {{- range $istios -}}

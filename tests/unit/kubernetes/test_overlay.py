@@ -437,6 +437,8 @@ class TestRefused:
             {"ROOT_CA_DIR": "ca"},
             {"ROOT_CA_DIR": "/"},
             {"ROOT_CA_DIR": "/var/run/secrets/vault"},
+            {"ROOT_CA_DIR": "/var/run/secrets/kubernetes.io/serviceaccount"},
+            {"ROOT_CA_DIR": "/etc/istio:ca"},
             {"VAULT_CACERT": "/etc/vault/ca.pem"},
             {"CERTAGENT_SOURCE": "file:/somewhere"},
             {"CERTAGENT_SERVER_ADDRESS": ":15014"},
@@ -491,6 +493,8 @@ class TestRefused:
     def test_what_istio_would_take_for_a_template(self, made, form):
         with pytest.raises(UsageError, match=r"CERTAGENT_VAULT_ROLE contains \{\{"):
             made(form, {**ENVIRON, "CERTAGENT_VAULT_ROLE": "{{ .Release.Name }}"})
+        with pytest.raises(UsageError, match=r"--audience contains \{\{"):
+            made(form, audience="{{ .Values.audience }}")
 
 
 class TestVersions:
