@@ -8,10 +8,13 @@ from itertools import chain
 
 import pytest
 
+from certagent.config.decoding import load
 from certagent.config.model import RefreshConfig, RotationConfig, seconds
+from certagent.kubernetes.overlay import istiod_values
 from certagent.material.rotation import Phase
 from certagent.runtime.metrics import FAMILIES
 from tests.support.chart import DASHBOARD, rendered
+from tests.unit.kubernetes.test_overlay import ENVIRON
 
 METRICS = {family.name: set(family.labels) for family in FAMILIES}
 SCRAPED = {"pod", "namespace", "cluster"}
@@ -252,6 +255,9 @@ def test_the_pod_monitor_asks_at_the_port_of_the_agents_container(including):
     for name in ("nativeSidecar", "sidecar"):
         (container,) = including.templates()[name]
         assert endpoint["port"] in {port["name"] for port in container["ports"]}
+    # Istio's own charts get the agent by an overlay.
+    (overlaid,) = istiod_values(load(None, ENVIRON), ENVIRON)["initContainers"]
+    assert endpoint["port"] in {port["name"] for port in overlaid["ports"]}
     assert endpoint["path"] == "/metrics"
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     assert monitor["spec"]["selector"] == {"matchLabels": {"app": "istiod"}}

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from certagent import __version__
+from certagent.cli.main import main
 from certagent.config.decoding import load
 from tests.support.chart import (
     CHART,
@@ -140,6 +141,19 @@ def test_an_operators_label_stands_for_the_charts_own():
         if "configmap" not in name:
             assert text.count(label) == 1
             assert yaml.safe_load(text)["metadata"]["labels"][label] == "prometheus"
+
+
+def test_a_release_named_as_the_readme_says_brings_the_config_map_that_the_overlay_mounts(
+    tmp_path, capsys
+):
+    path = tmp_path / "certagent.yaml"
+    path.write_text(rendered()["ConfigMap/certagent"]["data"]["certagent.yaml"])
+    assert main(["overlay", "istiod", "--config", str(path)]) == 0
+
+    volumes = yaml.safe_load(capsys.readouterr().out)["volumes"]
+    (name,) = [each["configMap"]["name"] for each in volumes if "configMap" in each]
+    assert set(rendered(name=name)) == {f"ConfigMap/{name}"}
+    assert f"`{name}`" in README.read_text()
 
 
 # What is refused, with its path

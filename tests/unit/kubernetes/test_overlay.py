@@ -219,6 +219,7 @@ class TestTheSidecar:
 
         agent = container(made(form, {**ENVIRON, **environ}), "certagent")
 
+        assert agent["ports"] == [{"name": "certagent", "containerPort": 9999, "protocol": "TCP"}]
         assert agent["startupProbe"]["httpGet"]["port"] == 9999
         assert agent["startupProbe"]["failureThreshold"] == 90
         assert agent["livenessProbe"]["httpGet"]["port"] == 9999
