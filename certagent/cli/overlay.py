@@ -6,6 +6,7 @@ versions alone.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import sys
@@ -22,10 +23,8 @@ from certagent.kubernetes.rendering import yaml
 from certagent.kubernetes.volumes import AZURE_TOKEN_FILE
 
 if TYPE_CHECKING:
-    import argparse
-
     from certagent.config.model import Config
-    from certagent.kubernetes.istio import Reader
+    from certagent.kubernetes.istio import Reader, Version
 
 READERS = {each.chart: each for each in (ISTIOD, GATEWAY)}
 DIRECTORY = "/etc/istio-ca"
@@ -75,11 +74,11 @@ def add_pod(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name}",
             metavar="VERSION",
-            type=version,
+            type=_version,
             default=default,
             help="of the cluster, or newer; default %(default)s",
         )
-    parser.add_argument("--image", default=defaults.image, help="the agent's image")
+    parser.add_argument("--image", default=defaults.image, type=_image, help="the agent's image")
     parser.add_argument(
         "--secret",
         metavar="DIR=NAME",
@@ -208,14 +207,33 @@ def remarks_for(reader: Reader, options: Options) -> dict[str, str]:
     }
 
 
+# argparse shows what an `ArgumentTypeError` says, and of a `ValueError` the function's name.
+
+
+def _version(text: str) -> Version:
+    try:
+        return version(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _image(text: str) -> str:
+    """Refuse what is no image: an empty one is a shell's variable that is not set."""
+    if not re.fullmatch(r"\S+", text) and "{{" not in text:
+        raise argparse.ArgumentTypeError(f"expected an image such as {PLACEHOLDER}, got {text!r}")
+    return text
+
+
 def _secret(text: str) -> tuple[str, str]:
     directory, _, name = text.rpartition("=")
     if not os.path.isabs(directory) or not _RESOURCE.fullmatch(name):  # noqa: PTH117 - in the pod
-        raise ValueError(f"expected DIR=NAME, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected DIR=NAME, such as /etc/vault-ca=vault-ca, got {text!r}"
+        )
     return directory, name
 
 
 def _resource(text: str) -> str:
     if not _RESOURCE.fullmatch(text):
-        raise ValueError(f"{text!r} cannot be a resource's name")
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} cannot be a resource's name")
     return text

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from certagent.cli.options import add_format
-from certagent.cli.provisioning.arguments import PLACEHOLDER, access, clusters, trust
+from certagent.cli.provisioning.arguments import PLACEHOLDER, access, trusts
 from certagent.cli.provisioning.commands import after, command, document
 from certagent.cli.provisioning.steps import Access, Mount, steps
 from certagent.config.decoding import load
@@ -64,7 +64,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ttl", default=default.ttl, help=f"of a login, {shown}")
     parser.add_argument("--apply", action="store_true", help="make it, instead of printing it")
     parser.add_argument(
-        "--force", action="store_true", help="also change the configuration of a mount that exists"
+        "--force",
+        action="store_true",
+        help="also change a policy, or a mount's configuration, that says something else",
     )
     add_format(parser)
 
@@ -72,8 +74,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print or apply; raises `UsageError`, and with --apply what `Server` raises."""
     granted = access(arguments)
-    trusts = {cluster: trust(arguments, cluster) for cluster in clusters(arguments)}
-    plans = {cluster: steps(cluster, each, granted) for cluster, each in trusts.items()}
+    known = trusts(arguments)
+    plans = {cluster: steps(cluster, trust, granted) for cluster, trust in known.items()}
     if arguments.apply:
         done = _applied(plans, force=arguments.force)
         (_show_json if arguments.format == "json" else _show_text)(done)
@@ -82,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(requests, indent=2) + "\n")
     else:
         for cluster, plan in plans.items():
-            lines = [f"# {cluster}", *map(command, plan), *after(cluster, trusts[cluster], granted)]
+            lines = [f"# {cluster}", *map(command, plan), *after(cluster, known[cluster], granted)]
             sys.stdout.write("\n".join(lines) + "\n\n")
     return 0
 

@@ -107,7 +107,7 @@ class Agent:
             "args": [verb, "--config", config] if self._options.config_map else [verb],
             **({"restartPolicy": "Always"} if restart else {}),
             **({"env": environment} if environment else {}),
-            **(self._probes() if verb == "run" else {}),
+            **(self._server() if verb == "run" else {}),
             # Measured: about 40 MiB resident at its start, the most with a long history.
             "resources": {
                 "requests": {"cpu": "10m", "memory": "64Mi"},
@@ -147,10 +147,12 @@ class Agent:
         told = self._config.rotation.istiod
         return told == "hot" or (not told and self._environ.get(_MULTIROOT, "true") in _TRUE)
 
-    def _probes(self) -> dict[str, Any]:
+    def _server(self) -> dict[str, Any]:
         port = _port(self._config) or PORT
         deadline = math.ceil(seconds(self._config.init.deadline))
         return {
+            # By its name, a PodMonitor finds the agent in the pods of others.
+            "ports": [{"name": NAME, "containerPort": port, "protocol": "TCP"}],
             "startupProbe": {
                 "httpGet": {"path": "/readyz", "port": port},
                 "periodSeconds": 1,
@@ -194,7 +196,8 @@ def _path_faults(reader: Reader, mounted: Sequence[Volume]) -> Iterator[str]:
         path = PurePosixPath(volume.path)
         istios = [taken for taken in sorted(reader.paths) if _overlap(path, PurePosixPath(taken))]
         others = [other for other in mounted[:index] if PurePosixPath(other.path) == path]
-        if not path.is_absolute() or len(path.parts) == 1:
+        # A colon: Kubernetes' ValidateVolumeMounts (pkg/apis/core/validation).
+        if not path.is_absolute() or len(path.parts) == 1 or ":" in volume.path:
             yield f"{volume.key}: {volume.path} cannot be mounted: give one like /etc/istio-ca"
         elif istios and volume.published:
             yield (

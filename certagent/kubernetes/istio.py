@@ -64,6 +64,7 @@ ISTIOD = Reader(
             "/var/run/secrets/istio-dns",
             "/var/run/secrets/istiod/ca",
             "/var/run/secrets/istiod/tls",
+            "/var/run/secrets/kubernetes.io/serviceaccount",
             "/var/run/secrets/remote",
             "/var/run/secrets/tokens",
         }
@@ -85,6 +86,7 @@ GATEWAY = Reader(
             "/var/lib/istio/data",
             "/var/run/secrets/credential-uds",
             "/var/run/secrets/istio",
+            "/var/run/secrets/kubernetes.io/serviceaccount",
             "/var/run/secrets/tokens",
             "/var/run/secrets/workload-spiffe-credentials",
             "/var/run/secrets/workload-spiffe-uds",

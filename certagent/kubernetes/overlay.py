@@ -163,7 +163,8 @@ def _require_own_processes(agent: Agent) -> None:
 def _require_no_templates(environ: Mapping[str, str], options: Options) -> None:
     """Refuse what the istiod chart (`tpl`), or the injector, would take for a template."""
     given = {setting.variable: environ.get(setting.variable, "") for setting in SETTINGS}
-    found = [name for name, value in {**given, "--image": options.image}.items() if "{{" in value]
+    given |= {"--image": options.image, "--audience": options.audience}
+    found = [name for name, value in given.items() if "{{" in value]
     if found:
         raise UsageError(
             f"{found[0]} contains {{{{, which Istio would take for a template.",

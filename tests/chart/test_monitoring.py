@@ -8,10 +8,13 @@ from itertools import chain
 
 import pytest
 
+from certagent.config.decoding import load
 from certagent.config.model import RefreshConfig, RotationConfig, seconds
+from certagent.kubernetes.overlay import istiod_values
 from certagent.material.rotation import Phase
 from certagent.runtime.metrics import FAMILIES
 from tests.support.chart import DASHBOARD, rendered
+from tests.unit.kubernetes.test_overlay import ENVIRON
 
 METRICS = {family.name: set(family.labels) for family in FAMILIES}
 SCRAPED = {"pod", "namespace", "cluster"}
@@ -97,6 +100,14 @@ def test_every_metric_is_on_the_dashboard():
     assert shown == METRICS.keys() - {"certagent_build_info"}
 
 
+def test_the_phase_that_is_shown_is_one_that_a_pod_is_in():
+    """While a phase changes, replicas are in two: their sum would be a third one."""
+    (panel,) = [panel for panel in panels() if panel["type"] == "state-timeline"]
+    (target,) = panel["targets"]
+
+    assert target["expr"].startswith("max by (cluster, namespace, bundle) (sum without (phase) (")
+
+
 def test_panels_have_numbers_of_their_own_and_do_not_overlap():
     cells = [
         (x, y)
@@ -121,6 +132,7 @@ def test_there_is_an_alert_for_everything_that_wants_somebody():
         "CertagentExpiresIn1Day",
         "CertagentNotReady",
         "CertagentStale",
+        "CertagentNoSuccess",
         "CertagentRefused",
         "CertagentRotationHeld",
         "CertagentPhaseStuck",
@@ -215,11 +227,21 @@ def test_a_dot_in_a_bundles_name_stands_for_itself():
     assert r'bundle=~"ca\\.east|ca-west"' in rule["expr"]
 
 
-def test_a_first_refusal_is_told_although_its_counter_is_new():
-    """increase() of a series with one sample is nothing."""
-    (rule,) = [each for each in rules() if each["alert"] == "CertagentRefused"]
+def test_rules_of_one_name_have_labels_of_their_own():
+    """Linters refuse rules that look the same; the labels are those of the series anyway."""
+    others = {**ISSUED, "name": "second", "output": {"directory": "/etc/istio-ca/second"}}
+    made = rules(config={"bundles": [ISSUED, others]})
 
-    assert "unless certagent_refused_total offset" in rule["expr"]
+    told = [(rule["alert"], tuple(sorted(rule["labels"].items()))) for rule in made]
+    assert len(set(told)) == len(told)
+
+
+def test_a_severity_is_text_whatever_it_says():
+    expiry = [{"days": 3, "severity": text} for text in ("yes", "a, b: c", "1")]
+
+    made = rules(prometheusRule={"enabled": True, "expiry": expiry})
+
+    assert [rule["labels"]["severity"] for rule in made[:3]] == ["yes", "a, b: c", "1"]
 
 
 # What finds them
@@ -233,6 +255,9 @@ def test_the_pod_monitor_asks_at_the_port_of_the_agents_container(including):
     for name in ("nativeSidecar", "sidecar"):
         (container,) = including.templates()[name]
         assert endpoint["port"] in {port["name"] for port in container["ports"]}
+    # Istio's own charts get the agent by an overlay.
+    (overlaid,) = istiod_values(load(None, ENVIRON), ENVIRON)["initContainers"]
+    assert endpoint["port"] in {port["name"] for port in overlaid["ports"]}
     assert endpoint["path"] == "/metrics"
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     assert monitor["spec"]["selector"] == {"matchLabels": {"app": "istiod"}}

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from certagent.config.decoding import load
+from certagent.kubernetes.istio import GATEWAY, ISTIOD
 from tests.support import istio_charts
 from tests.support.chart import CHART, rendered
 from tests.unit.test_readme import block
@@ -41,13 +42,12 @@ def test_the_native_sidecar_is_that_of_the_readme(including, overlay):
     (ours,), (theirs,) = including.templates()["nativeSidecar"], overlay["initContainers"]
     added = {"name": "certagent-config", "mountPath": "/etc/certagent-config", "readOnly": True}
 
-    # The chart's configuration is a file, and its port has a name for the PodMonitor.
+    # The chart's configuration is a file.
     assert ours.pop("args") == [
         *theirs.pop("args"),
         "--config",
         f"{added['mountPath']}/certagent.yaml",
     ]
-    assert ours.pop("ports") == [{"name": "certagent", "containerPort": 9089, "protocol": "TCP"}]
     ours["volumeMounts"].remove(added)
     for each in (ours, theirs):
         del each["env"]
@@ -221,6 +221,27 @@ REFUSED = [
         {"config": {"server": {"address": "127.0.0.1:9089"}}},
         r"certagent\.config\.server\.address: .*loopback",
     ),
+    (
+        {"config": {"server": {"address": ":15012"}}},
+        r"certagent\.config\.server\.address: Istio's own pods listen at ports such as 15012",
+    ),
+    *(
+        (
+            {"config": {"server": {"address": address}}},
+            rf"certagent\.config\.server\.address: expected HOST:PORT or :PORT, got {address}",
+        )
+        for address in ("9089", ":0", ":65536")
+    ),
+    (
+        {"outputs": [{**OUTPUT, "mountPath": "/etc/cacerts"}]},
+        r"certagent\.outputs\[0\]\.mountPath: /etc/cacerts meets Istio's own /etc/cacerts",
+    ),
+    (
+        {"outputs": [{**OUTPUT, "mountPath": "/var/run/secrets/istiod"}]},
+        r"certagent\.outputs\[0\]\.mountPath: .* meets Istio's own /var/run/secrets/istiod/ca",
+    ),
+    *(({"image": {"tag": tag}}, r"certagent\.image\.tag: name a tag") for tag in ("", None)),
+    ({"tokens": None}, r"certagent\.config\.vault\.auth\.tokenFile: .* lies on none"),
 ]
 
 
@@ -253,11 +274,54 @@ def test_the_token_of_a_login_that_no_bundle_needs_is_not_asked_for(including):
 
 
 def test_the_names_that_are_refused_are_those_of_istios_volumes():
-    (line,) = re.findall(r"\$istios := list (.*) -", (CHART / "templates/_helpers.tpl").read_text())
+    (line,) = re.findall(
+        r"\$istios := list (\"[a-z].*) -", (CHART / "templates/_helpers.tpl").read_text()
+    )
 
     pods = [istio_charts.pod(istio_charts.rendered(chart, {})) for chart in ("istiod", "gateway")]
     theirs = {volume["name"] for each in pods for volume in each["volumes"]}
     assert set(re.findall(r'"([^"]+)"', line)) == theirs
+
+
+def test_the_paths_that_are_refused_are_those_of_istios_pods():
+    (line,) = re.findall(
+        r"\$istios := list (\"/.*) -", (CHART / "templates/_helpers.tpl").read_text()
+    )
+
+    assert set(re.findall(r'"([^"]+)"', line)) == ISTIOD.paths | GATEWAY.paths
+
+
+@pytest.mark.parametrize("name", ["on", "123", "1e3"])
+def test_a_name_is_text_whatever_yaml_takes_it_for(including, name):
+    token = {
+        "name": f"{name}-token",
+        "mountPath": "/run/a b #c",
+        "path": name,
+        "audience": "vault",
+        "expirationSeconds": 3600,
+    }
+    vault = {"auth": {"tokenFile": f"{token['mountPath']}/{name}"}}
+
+    ours = including.templates(
+        outputs=[{**OUTPUT, "name": name}],
+        tokens=[token],
+        config={"vault": vault},
+        fullnameOverride=name,
+    )
+
+    config, output, projected = ours["volumes"]
+    (source,) = projected["projected"]["sources"]
+    (container,) = ours["nativeSidecar"]
+    mounts = [container["volumeMounts"][0], *ours["readerMounts"]]
+    assert [output["name"], *(mount["name"] for mount in mounts)] == [name] * 3
+    assert config["configMap"]["name"] == source["serviceAccountToken"]["path"] == name
+    assert container["volumeMounts"][-1]["mountPath"] == token["mountPath"]
+
+
+def test_what_is_optional_may_be_null(including):
+    values = {"extraVolumes": None, "extraVolumeMounts": None, "env": None, "resources": None}
+
+    assert including.templates(**values)["nativeSidecar"]
 
 
 def test_native_sidecars_are_refused_before_kubernetes_1_29(including, capfd):

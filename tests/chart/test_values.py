@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from certagent import __version__
+from certagent.cli.main import main
 from certagent.config.decoding import load
 from tests.support.chart import (
     CHART,
@@ -119,6 +120,42 @@ def test_another_release_is_named_in_its_resources():
     assert set(rendered(name="mesh")) == {"ConfigMap/mesh-certagent"}
 
 
+ON = {name: {"enabled": True} for name in ("podMonitor", "prometheusRule", "dashboard")}
+
+
+@pytest.mark.parametrize("name", ["123", "true"])
+def test_a_release_may_have_any_name(name):
+    """Labels, names and namespaces are text, whatever YAML takes them for."""
+    for made in rendered({**ON, "fullnameOverride": name}, name=name).values():
+        told = made["metadata"]
+        assert told["name"].startswith(name)
+        assert told["labels"]["app.kubernetes.io/instance"] == name
+
+
+def test_an_operators_label_stands_for_the_charts_own():
+    """Once: readers of YAML refuse a key that is there twice."""
+    label = "app.kubernetes.io/instance"
+    values = {name: {**each, "labels": {label: "prometheus"}} for name, each in ON.items()}
+
+    for name, text in chart().render(values, name="mesh", namespace="istio-system").items():
+        if "configmap" not in name:
+            assert text.count(label) == 1
+            assert yaml.safe_load(text)["metadata"]["labels"][label] == "prometheus"
+
+
+def test_a_release_named_as_the_readme_says_brings_the_config_map_that_the_overlay_mounts(
+    tmp_path, capsys
+):
+    path = tmp_path / "certagent.yaml"
+    path.write_text(rendered()["ConfigMap/certagent"]["data"]["certagent.yaml"])
+    assert main(["overlay", "istiod", "--config", str(path)]) == 0
+
+    volumes = yaml.safe_load(capsys.readouterr().out)["volumes"]
+    (name,) = [each["configMap"]["name"] for each in volumes if "configMap" in each]
+    assert set(rendered(name=name)) == {f"ConfigMap/{name}"}
+    assert f"`{name}`" in README.read_text()
+
+
 # What is refused, with its path
 
 WRONG = [
@@ -154,6 +191,10 @@ WRONG = [
     ),
     ({"podMonitor": {"enabled": "yes"}}, "at '/podMonitor/enabled'", "boolean"),
     ({"podMonitor": {"matchLabels": {"app": None}}}, "at '/podMonitor/matchLabels'", "minProp"),
+    ({"podMonitor": {"matchLabels": None}}, "at '/podMonitor'", "matchLabels"),
+    ({"podMonitor": {"interval": None}}, "at '/podMonitor'", "interval"),
+    ({"prometheusRule": {"clusterLabel": None}}, "at '/prometheusRule'", "clusterLabel"),
+    ({"env": [{"name": "A", "value": True}]}, "at '/env/0/value'", "got boolean, want string"),
     (
         {"prometheusRule": {"expiry": [{"days": 0, "severity": "info"}]}},
         "at '/prometheusRule/expiry/0/days'",

@@ -19,6 +19,7 @@ from tests.support.process import started
 from tests.support.publishing import (
     FIVE,
     FOUR,
+    KEY,
     current,
     expected_entries,
     links_at_top,
@@ -218,6 +219,41 @@ def unprivileged():
         os.seteuid(65534)
     yield
     os.seteuid(user)
+
+
+@contextmanager
+def acting_as(user):
+    """Be this user, of the group of the same number, as containers of a pod are."""
+    os.setegid(user)
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
+def test_on_an_empty_dir_the_key_is_for_one_user_and_the_roots_are_for_all():
+    """emptyDir is root's, and everybody may write to it; istiod and the agent are 1337."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        volume = Path(folder, "istio-ca")
+        volume.mkdir()
+        volume.chmod(0o777)
+        with acting_as(1337):
+            sink = AtomicDirectory(volume)
+            sink.publish(publication(1))
+            sink.close()
+
+        with acting_as(1337):
+            assert links_at_top(volume) == dict.fromkeys(FOUR, 1)
+        with acting_as(1001):
+            assert (volume / "root-cert.pem").read_bytes()
+            with pytest.raises(PermissionError):
+                (volume / KEY).read_bytes()
+            with pytest.raises(PermissionError):
+                (volume / "..data" / "root-cert.pem").write_bytes(b"")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from tests.support.material import fields, make_root
 from tests.support.openbao import OpenBaoError
 from tests.support.process import certagent, environment, published
 from tests.support.tokenreview import Cluster
+from tests.unit.cli.test_provisioning import PEM
 
 PATH = "istiod-service/certs"
 
@@ -198,7 +199,7 @@ class TestApplied:
 
     def test_several_clusters_are_set_up_at_once(self, openbao, setup, name, files):
         (files / f"{name}.pem").write_text((files / "keys.pem").read_text())
-        (files / f"{name}-b.pem").write_text((files / "keys.pem").read_text())
+        (files / f"{name}-b.pem").write_text(PEM)
 
         done = setup("--cluster", f"{name}-b", "--keys", files / "{cluster}.pem", "--apply")
 
@@ -237,6 +238,23 @@ class TestInTheWay:
         assert outcomes(forced) == ["made", "made", "unchanged", "changed", "made"]
         config = openbao.call("GET", f"auth/kubernetes-{name}/config")["data"]
         assert config["token_reviewer_jwt_set"] is False
+
+    def test_a_policy_that_reads_something_else_is_changed_only_by_force(
+        self, openbao, setup, name, files
+    ):
+        """The role istiod of a cluster b-x, and the role istiod-b of x, have one policy's name."""
+        words = ("--keys", files / "keys.pem", "--apply")
+        setup(*words)
+        policy = f"sys/policies/acl/istiod-{name}"
+        before = openbao.call("GET", policy)["data"]["policy"]
+
+        refused = setup(*words, "--path", "others")
+
+        assert refused.code == 73
+        assert f"{policy} says something else (policy)" in refused.stderr
+        assert "another cluster's" in refused.stderr
+        assert openbao.call("GET", policy)["data"]["policy"] == before
+        assert setup(*words, "--path", "others", "--force").code == 0
 
     def test_a_token_that_may_not_is_told(self, openbao, setup, files):
         token = openbao.create_token("default")

@@ -51,6 +51,8 @@ _PATH = {"type": "string", "pattern": "^/[^:,{}]+$"}
 # What Kubernetes itself knows: its API server tells what is wrong with it.
 _KUBERNETES = {"type": "object"}
 _NAMED = {"type": "object", "required": ["name"], "properties": {"name": _TEXT}}
+# `valueFrom` is Kubernetes' own. A bare `true` is no text, and its API server would refuse the pod.
+_VARIABLE = {"type": "object", "required": ["name"], "properties": {"name": _TEXT, "value": _TEXT}}
 _MOUNT = {
     "type": "object",
     "required": ["name", "mountPath"],
@@ -67,7 +69,7 @@ _OWN: dict[str, Any] = {
         digest={"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
         pullPolicy={"enum": ["", "Always", "IfNotPresent", "Never"]},
     ),
-    "env": _a_list(_NAMED),
+    "env": _a_list(_VARIABLE),
     "outputs": _a_list(
         _an_object(
             "name",
@@ -101,13 +103,17 @@ _OWN: dict[str, Any] = {
     "readinessProbe": _PROBE,
     "resources": _KUBERNETES,
     "securityContext": _KUBERNETES,
+    # What is required here has a default: `null` has taken it out.
     "podMonitor": _an_object(
+        "matchLabels",
+        "interval",
         enabled=_SWITCH,
         labels=_strings(),
         matchLabels={**_strings(), "minProperties": 1},
         interval={"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"},
     ),
     "prometheusRule": _an_object(
+        "clusterLabel",
         enabled=_SWITCH,
         labels=_strings(),
         clusterLabel={"type": "string", "pattern": "^[a-zA-Z_][a-zA-Z0-9_]*$"},

@@ -62,8 +62,8 @@ def access(arguments: argparse.Namespace) -> Access:
     )
 
 
-def clusters(arguments: argparse.Namespace) -> list[str]:
-    """Return the clusters' names: each with tokens of its own."""
+def trusts(arguments: argparse.Namespace) -> dict[str, Trust]:
+    """Return how Vault knows each cluster's tokens: each has tokens of its own."""
     names: list[str] = arguments.cluster
     for name in names:
         if not _NAME.fullmatch(name):
@@ -71,18 +71,22 @@ def clusters(arguments: argparse.Namespace) -> list[str]:
                 f"{name[:60]!r} cannot be a cluster's name: mounts are named after it.",
                 hint=_EXPECTED["--role"],
             )
-    if len(set(names)) < len(names):
-        raise UsageError("A cluster is named twice.", hint="Name each cluster once.")
-    told = [arguments.keys, arguments.issuer, arguments.kubernetes_host]
-    if len(names) > 1 and not any(PLACEHOLDER in (each or "") for each in told):
+    if len({name.lower() for name in names}) < len(names):
         raise UsageError(
-            "All clusters would trust the same tokens, and each could read the others' CAs.",
-            hint=f"Write {PLACEHOLDER} where the name stands, as in --keys {PLACEHOLDER}.jwks.",
+            "A cluster is named twice: Vault's policies know no capital letters.",
+            hint="Name each cluster once.",
         )
-    return names
+    known = {name: _trust(arguments, name) for name in names}
+    if len(set(known.values())) < len(known):
+        raise UsageError(
+            "Two clusters would trust the same tokens, and each could read the other's CA.",
+            hint=f"Write {PLACEHOLDER} where the name stands, as in --keys {PLACEHOLDER}.jwks, with"
+            " what each cluster says of itself.",
+        )
+    return known
 
 
-def trust(arguments: argparse.Namespace, cluster: str) -> Trust:
+def _trust(arguments: argparse.Namespace, cluster: str) -> Trust:
     """Return how Vault knows this cluster's tokens."""
     issuer, host = (_url(arguments, flag, cluster) for flag in ("issuer", "kubernetes_host"))
     keys, issuer_ca, kubernetes_ca = arguments.keys, arguments.issuer_ca, arguments.kubernetes_ca

@@ -43,8 +43,8 @@ class Server:
         """Return what each step would change; nothing is written.
 
         Raises `OutputError` where something else is in the way: a mount of another kind, or without
-        `force` another configuration of a login mount, on which all of its roles depend. Raises
-        `AccessDenied` or `SourceUnavailable`.
+        `force` a setting that says otherwise and that others may depend on. Raises `AccessDenied`
+        or `SourceUnavailable`.
         """
         return [
             self._mount(step) if isinstance(step, Mount) else self._setting(step, force=force)
@@ -82,7 +82,7 @@ class Server:
             raise OutputError(
                 f"{step.path} says something else ({', '.join(differs)}), and is left as it is:"
                 " nothing was changed.",
-                hint="Every role of the mount depends on it. If they may change with it, --force.",
+                hint=f"{step.shared} If it may change, --force.",
             )
         return Change(step, is_new=False, differs=differs)
 

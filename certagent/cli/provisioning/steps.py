@@ -80,14 +80,14 @@ class Mount:
 class Setting:
     """What is written to a path. `expected` is what reading it must show besides.
 
-    `shared`: others may depend on what is there.
+    `shared` tells who else may depend on what is there, if anybody.
     """
 
     what: str
     path: str
     data: Mapping[str, Any]
     expected: Mapping[str, Any] = field(default_factory=dict)
-    shared: bool = False
+    shared: str = ""
 
 
 Step = Mount | Setting
@@ -129,6 +129,7 @@ def steps(cluster: str, trust: Trust, access: Access) -> tuple[Step, ...]:
             "policy",
             f"sys/policies/acl/{places.policy(access)}",
             {"policy": rule(places, access)},
+            shared="It may be another cluster's or role's: names can read the same when joined.",
         ),
         Mount("login method", "sys/auth", places.auth, method(trust)),
         _configuration(f"auth/{places.auth}/config", trust),
@@ -152,6 +153,7 @@ def rule(places: Places, access: Access) -> str:
 
 def _configuration(path: str, trust: Trust) -> Setting:
     what = "login configuration"
+    shared = "Every role of the mount depends on it."
     if isinstance(trust, ReviewTrust):
         data = {
             "kubernetes_host": trust.host,
@@ -159,7 +161,7 @@ def _configuration(path: str, trust: Trust) -> Setting:
             # Or a Vault that runs in a cluster would review with its own token, in its own cluster.
             "disable_local_ca_jwt": True,
         }
-        return Setting(what, path, data, {"token_reviewer_jwt_set": False}, shared=True)
+        return Setting(what, path, data, {"token_reviewer_jwt_set": False}, shared=shared)
     if isinstance(trust, IssuerTrust):
         data = {
             "oidc_discovery_url": trust.issuer,
@@ -168,7 +170,7 @@ def _configuration(path: str, trust: Trust) -> Setting:
         }
     else:
         data = {"jwt_validation_pubkeys": list(trust.keys), "bound_issuer": trust.issuer}
-    return Setting(what, path, {key: value for key, value in data.items() if value}, shared=True)
+    return Setting(what, path, {key: value for key, value in data.items() if value}, shared=shared)
 
 
 def _binding(trust: Trust, access: Access) -> dict[str, Any]:

@@ -65,11 +65,11 @@ publishes once before the containers start, and sidecar stays beside them.
   {{- end }}
   volumeMounts:
   {{- range $values.outputs }}
-  - {name: {{ .name }}, mountPath: {{ .mountPath }}}
+  - {name: {{ .name | quote }}, mountPath: {{ .mountPath | quote }}}
   {{- end }}
   - {name: certagent-config, mountPath: /etc/certagent-config, readOnly: true}
   {{- range $values.tokens }}
-  - {name: {{ .name }}, mountPath: {{ .mountPath }}, readOnly: true}
+  - {name: {{ .name | quote }}, mountPath: {{ .mountPath | quote }}, readOnly: true}
   {{- end }}
   {{- with $values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
@@ -81,7 +81,7 @@ publishes once before the containers start, and sidecar stays beside them.
 {{- $values := include "certagent.values" . | fromJson -}}
 {{- range $index, $output := $values.outputs }}
 {{- if $index }}{{ "\n" }}{{ end -}}
-- {name: {{ .name }}, mountPath: {{ .mountPath }}, readOnly: true}
+- {name: {{ .name | quote }}, mountPath: {{ .mountPath | quote }}, readOnly: true}
 {{- end }}
 {{- end }}
 
@@ -89,16 +89,16 @@ publishes once before the containers start, and sidecar stays beside them.
 {{- define "certagent.volumes" -}}
 {{- $values := include "certagent.values" . | fromJson -}}
 - name: certagent-config
-  configMap: {name: {{ include "certagent.fullname" (dict "values" $values "release" .Release.Name) }}}
+  configMap: {name: {{ include "certagent.fullname" (dict "values" $values "release" .Release.Name) | quote }}}
 {{- range $values.outputs }}
-- name: {{ .name }}
+- name: {{ .name | quote }}
   emptyDir: {medium: Memory, sizeLimit: {{ .sizeLimit }}}
 {{- end }}
 {{- range $values.tokens }}
-- name: {{ .name }}
+- name: {{ .name | quote }}
   projected:
     sources:
-    - serviceAccountToken: {path: {{ .path }}, audience: {{ .audience | quote }}, expirationSeconds: {{ .expirationSeconds | int }}}
+    - serviceAccountToken: {path: {{ .path | quote }}, audience: {{ .audience | quote }}, expirationSeconds: {{ .expirationSeconds | int }}}
 {{- end }}
 {{- with $values.extraVolumes }}
 {{ toYaml . }}

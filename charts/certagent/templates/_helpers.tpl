@@ -4,17 +4,23 @@
 {{- .values.fullnameOverride | default $name | trunc 63 | trimSuffix "-" -}}
 {{- end }}
 
-{{/* The labels of the chart's own resources. Takes the chart's root. */}}
-{{- define "certagent.labels" -}}
-app.kubernetes.io/name: certagent
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{/*
+The name, namespace and labels of one of the chart's own resources. Takes the chart's root, what the
+name ends in, and labels of the operator's, which win over the chart's own.
+*/}}
+{{- define "certagent.metadata" -}}
+{{- $own := dict "app.kubernetes.io/name" "certagent" "app.kubernetes.io/instance" .root.Release.Name "app.kubernetes.io/version" .root.Chart.AppVersion "app.kubernetes.io/managed-by" .root.Release.Service -}}
+name: {{ printf "%s%s" (include "certagent.fullname" (dict "values" .root.Values "release" .root.Release.Name)) .suffix | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
+labels:
+  {{- merge dict (.labels | default dict) $own | toYaml | nindent 2 }}
 {{- end }}
 
 {{/* The image, by its digest where there is one. Takes the image's values. */}}
 {{- define "certagent.image" -}}
-{{- .repository }}{{ ternary (printf ":%s" .tag) (printf "@%s" .digest) (empty .digest) -}}
+{{- if .digest }}{{ printf "%s@%s" .repository .digest }}{{ else -}}
+{{- printf "%s:%s" .repository (.tag | required "certagent.image.tag: name a tag, or a digest (certagent.image.digest)") -}}
+{{- end -}}
 {{- end }}
 
 {{/* The port of probes and metrics. Takes the values. */}}
@@ -41,7 +47,7 @@ Takes the including chart's root.
 {{- $taken := list "certagent-config" -}}
 {{- $values := . -}}
 {{- range $key := list "outputs" "tokens" "extraVolumes" -}}
-{{- range $index, $volume := get $values $key -}}
+{{- range $index, $volume := get $values $key | default list -}}
 {{- $at := printf "certagent.%s[%d].name" $key $index -}}
 {{- if has $volume.name $istios }}{{ fail (printf "%s: %s is a volume of Istio's own; choose another name" $at $volume.name) }}{{ end -}}
 {{- if has $volume.name $taken }}{{ fail (printf "%s: there is a volume %s already" $at $volume.name) }}{{ end -}}
@@ -52,10 +58,18 @@ Takes the including chart's root.
 
 {{/* What is published lies on a volume: the root of the agent's file system is read-only. */}}
 {{- define "certagent.checkPaths" -}}
+{{- $istios := list "/etc/cacerts" "/etc/istio/pod" "/etc/istio/proxy" "/var/lib/istio/data" "/var/run/secrets/credential-uds" "/var/run/secrets/istio" "/var/run/secrets/istio-dns" "/var/run/secrets/istiod/ca" "/var/run/secrets/istiod/tls" "/var/run/secrets/kubernetes.io/serviceaccount" "/var/run/secrets/remote" "/var/run/secrets/tokens" "/var/run/secrets/workload-spiffe-credentials" "/var/run/secrets/workload-spiffe-uds" -}}
 {{- $values := . -}}
+{{- range $index, $output := $values.outputs -}}
+{{- range $istios -}}
+{{- if or (include "certagent.liesOn" (dict "path" $output.mountPath "mounts" (list (dict "mountPath" .)))) (include "certagent.liesOn" (dict "path" . "mounts" (list $output))) -}}
+{{- fail (printf "certagent.outputs[%d].mountPath: %s meets Istio's own %s: publish elsewhere, such as to /etc/istio-ca" $index $output.mountPath .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- $mounts := list -}}
 {{- range $key := list "outputs" "tokens" "extraVolumeMounts" -}}
-{{- range $index, $mount := get $values $key -}}
+{{- range $index, $mount := get $values $key | default list -}}
 {{- $path := clean $mount.mountPath -}}
 {{- if has $path (append $mounts "/etc/certagent-config") }}{{ fail (printf "certagent.%s[%d].mountPath: something is mounted at %s already" $key $index $path) }}{{ end -}}
 {{- $mounts = append $mounts $path -}}
@@ -98,5 +112,8 @@ Takes the including chart's root.
 {{- define "certagent.checkServer" -}}
 {{- $address := dig "server" "address" ":9089" .config -}}
 {{- if not $address }}{{ fail "certagent.config.server.address: it is switched off, and kubelet could not ask whether a set is published" }}{{ end -}}
+{{- $port := regexFind ":[0-9]{1,5}$" $address | trimPrefix ":" | default "0" | int -}}
+{{- if or (lt $port 1) (gt $port 65535) }}{{ fail (printf "certagent.config.server.address: expected HOST:PORT or :PORT, got %s" $address) }}{{ end -}}
+{{- if and (ge $port 15000) (lt $port 15100) }}{{ fail (printf "certagent.config.server.address: Istio's own pods listen at ports such as %d" $port) }}{{ end -}}
 {{- if regexMatch "^(127[.]|localhost:|\\[::1\\])" $address }}{{ fail (printf "certagent.config.server.address: kubelet asks at the pod's own address, and %s is loopback" $address) }}{{ end -}}
 {{- end }}

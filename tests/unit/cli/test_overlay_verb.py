@@ -145,10 +145,12 @@ def test_a_cluster_without_native_sidecars_is_told_what_it_misses(printed):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--istio", "new"], "version"),
-        (["--secret", "login=name"], "--secret"),
-        (["--secret", "/login=Name"], "--secret"),
-        (["--namespace", "../x"], "--namespace"),
+        (["--istio", "new"], "--istio: expected a version such as 1.29, got 'new'"),
+        (["--secret", "login=name"], "--secret: expected DIR=NAME"),
+        (["--secret", "/login=Name"], "--secret: expected DIR=NAME"),
+        (["--namespace", "../x"], "--namespace: '../x' cannot be a resource's name"),
+        (["--image", ""], "--image: expected an image such as"),
+        (["--image", "a b"], "--image: expected an image such as"),
         (["--istio", "1.23"], "1.24"),
     ],
 )

@@ -138,7 +138,8 @@ class TestRefused:
         [
             (["--cluster", "../x"], "cannot be a cluster's name"),
             (["--cluster", "a", "--cluster", "a"], "named twice"),
-            (["--cluster", "a", "--cluster", "b"], "each could read the others' CAs"),
+            (["--cluster", "East", "--cluster", "east"], "named twice"),
+            (["--cluster", "a", "--cluster", "b"], "each could read the other's CA"),
             (["--cluster", "a", "--path", "istiod/*"], "no wildcards"),
             (["--cluster", "a", "--path", "/istiod"], "no slash at the ends"),
             (["--cluster", "a", "--role", 'x" {}'], "cannot be one"),

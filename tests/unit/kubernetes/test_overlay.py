@@ -219,6 +219,7 @@ class TestTheSidecar:
 
         agent = container(made(form, {**ENVIRON, **environ}), "certagent")
 
+        assert agent["ports"] == [{"name": "certagent", "containerPort": 9999, "protocol": "TCP"}]
         assert agent["startupProbe"]["httpGet"]["port"] == 9999
         assert agent["startupProbe"]["failureThreshold"] == 90
         assert agent["livenessProbe"]["httpGet"]["port"] == 9999
@@ -437,6 +438,8 @@ class TestRefused:
             {"ROOT_CA_DIR": "ca"},
             {"ROOT_CA_DIR": "/"},
             {"ROOT_CA_DIR": "/var/run/secrets/vault"},
+            {"ROOT_CA_DIR": "/var/run/secrets/kubernetes.io/serviceaccount"},
+            {"ROOT_CA_DIR": "/etc/istio:ca"},
             {"VAULT_CACERT": "/etc/vault/ca.pem"},
             {"CERTAGENT_SOURCE": "file:/somewhere"},
             {"CERTAGENT_SERVER_ADDRESS": ":15014"},
@@ -491,6 +494,8 @@ class TestRefused:
     def test_what_istio_would_take_for_a_template(self, made, form):
         with pytest.raises(UsageError, match=r"CERTAGENT_VAULT_ROLE contains \{\{"):
             made(form, {**ENVIRON, "CERTAGENT_VAULT_ROLE": "{{ .Release.Name }}"})
+        with pytest.raises(UsageError, match=r"--audience contains \{\{"):
+            made(form, audience="{{ .Values.audience }}")
 
 
 class TestVersions:
