@@ -34,15 +34,25 @@ _FEW_VERSIONS = 10
 _ANYTHING = frozenset({"root", "sudo"})
 
 
-def results(config: Config, now: datetime, table: tuple[Mount, ...]) -> Iterator[Result]:
-    """Yield what there is to say of Vault, if the configuration has bundles from there."""
+def results(
+    config: Config,
+    now: datetime,
+    table: tuple[Mount, ...],
+    stopping: Callable[[], bool] = lambda: False,
+) -> Iterator[Result]:
+    """Yield what there is to say of Vault, if the configuration has bundles from there.
+
+    `stopping` tells that nothing more is to be asked; raises `Stopping` then.
+    """
     bundles = [each for each in config.bundles if each.source.vault_kv or each.source.vault_pki]
     if not bundles or not config.vault:
         return
     from certagent.sources.vault import VaultConnection  # noqa: PLC0415 - only for Vault
 
     token = os.environ.get("VAULT_TOKEN", "")
-    connection = VaultConnection(config.vault, environment_token=token, conceal=conceal)
+    connection = VaultConnection(
+        config.vault, environment_token=token, conceal=conceal, stopping=stopping
+    )
     with closing(connection):
         yield from in_turn(
             Steps(
