@@ -119,8 +119,9 @@ def _file(given: Annotations, name: str) -> tuple[str, str]:
     is_kept = truth(kept.get(name, kept[""]))
     file = given.of("agent-inject-file").get(name) or (name if is_kept else name.lower())
     directories = {"": SECRETS_DIRECTORY} | given.of("secret-volume-path")
-    path = posixpath.normpath(posixpath.join(directories.get(name, directories[""]), file))
-    return posixpath.split(path)
+    # Go's filepath.Join: a leading slash is one more separator, and no way out of the volume.
+    path = f"{directories.get(name, directories[''])}/{file}"
+    return posixpath.split(posixpath.normpath(path))
 
 
 def injected_bundles(
