@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("certagent.doctor")
 _CONFIGURATION = About("configuration")
+_CORRECT_IT = "Correct the file, or the variable; `certagent schema` tells what may be there."
 _STOPPED = 128 + signal.SIGTERM
 """The exit code of a process that SIGTERM ended, as a shell has it."""
 
@@ -108,7 +109,7 @@ def _results(arguments: argparse.Namespace, stopping: Callable[[], bool]) -> Gen
 def _misconfigured(error: ConfigurationError) -> Iterator[Result]:
     """Yield each fault of a configuration, since each has to be corrected."""
     for fault in error.faults or (error.message,):
-        yield _CONFIGURATION.failure(ConfigurationError(fault, hint=error.hint))
+        yield _CONFIGURATION.failure(ConfigurationError(fault, hint=error.hint or _CORRECT_IT))
 
 
 def _understood(config: Config) -> Iterator[Result]:

@@ -371,6 +371,14 @@ class TestRead:
     def test_no_secret(self, mesh):
         assert mesh.examine().failures == [("read", 66)]
 
+    def test_a_path_of_the_api(self, mesh, ca_raw):
+        mesh.put(ca_raw)
+
+        report = mesh.examine(source={"vaultKV": {"mount": mesh.mount, "path": "data/ca"}})
+
+        assert report.failures == [("read", 77)]
+        assert "Leave data/ out" in report.the("read", "warning").fix
+
     def test_one_bundle_hides_no_other(self, mesh, ca_raw):
         mesh.put(ca_raw)
         mesh.allow(f"{mesh.mount}/data/*")
@@ -731,6 +739,7 @@ class TestTheVerb:
         assert done.code == shown["exitCode"] == 78
         assert {each["name"] for each in shown["checks"]} == {"configuration"}
         assert len(shown["checks"]) > 1
+        assert all(each["fix"] for each in shown["checks"])
 
     def test_a_configuration_that_only_a_run_would_refuse(self, mesh, ca_raw):
         mesh.put(ca_raw)

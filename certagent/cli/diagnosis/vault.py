@@ -157,6 +157,12 @@ def _bundle(
         read, engine = About(READ, bundle.name), About("engine", bundle.name)
         if (yield from attempt(read, material.stored(bundle, store, config, now))):
             yield from attempt(engine, _engine(engine, store, connection, bundle))
+        elif bundle.source.vault_kv.path.strip("/").startswith("data/"):
+            yield read.warning(
+                f"The path {bundle.source.vault_kv.path!r} begins with data/, as KV v2's API and its"
+                " policies have it.",
+                "Leave data/ out of the path: certagent adds it where the mount is one of KV v2.",
+            )
 
 
 def _engine(
