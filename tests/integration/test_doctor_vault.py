@@ -289,6 +289,23 @@ class TestServer:
         assert report.verdicts("server") == ["warning"]
         assert report.verdicts("login") == ["failure"]
 
+    @pytest.mark.parametrize(
+        "data", [[1], {"creation_ttl": "x", "policies": 7}, {"policies": [1]}, None]
+    )
+    def test_one_whose_answers_are_not_vaults_is_no_bug(self, mesh, openbao, ca_raw, data):
+        mesh.put(ca_raw)
+
+        def script(asked, _):
+            status, body = relayed(asked, openbao)
+            made_up = asked.path.endswith(("/lookup-self", "/capabilities-self"))
+            return answer(200, {"data": data}) if made_up else answer(status, body)
+
+        with ScriptedServer(script) as server:
+            mesh.address = server.address
+            report = mesh.examine()
+
+        assert not report.failures
+
 
 class TestClock:
     @pytest.fixture

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from certagent.sources.vault.writing import VaultKVStore
 
 _FEW_VERSIONS = 10
-_ANYTHING = frozenset({"root", "sudo"})
+_ANYTHING = ("root", "sudo")
 
 
 def results(
@@ -85,8 +85,10 @@ def _login(connection: VaultConnection, config: VaultConfig, interval: float) ->
         else:
             yield LOGIN.ok(f"Vault takes the login {whom}.")
         return
-    token = answer.get("data") or {}
-    lease, policies = int(token.get("creation_ttl") or 0), list(token.get("policies") or [])
+    token = _told(answer)
+    lease, policies = token.get("creation_ttl"), token.get("policies")
+    lease = lease if isinstance(lease, int) else 0
+    policies = policies if isinstance(policies, list) else []
     told = f"{timedelta(seconds=lease)} long" if lease else "without an end"
     shown = one_line(", ".join(map(str, policies)))
     yield LOGIN.ok(f"Vault takes the login {whom}, {told}, with the policies {shown}.")
@@ -159,8 +161,8 @@ def _bundle(
             yield from attempt(engine, _engine(engine, store, connection, bundle))
         elif bundle.source.vault_kv.path.strip("/").startswith("data/"):
             yield read.warning(
-                f"The path {bundle.source.vault_kv.path!r} begins with data/, as KV v2's API and its"
-                " policies have it.",
+                f"The path {bundle.source.vault_kv.path!r} begins with data/, as KV v2's API and"
+                " its policies have it.",
                 "Leave data/ out of the path: certagent adds it where the mount is one of KV v2.",
             )
 
@@ -203,8 +205,14 @@ def may(connection: VaultConnection, path: str, capability: str) -> bool | None:
     answer = _asked(connection, lambda client: client.sys.get_capabilities([path]))
     if not isinstance(answer, dict):
         return None
-    found = (answer.get("data") or answer).get(path) or ()
-    return bool(_ANYTHING & set(found) or capability in found)
+    found = _told(answer).get(path)
+    return isinstance(found, list) and any(each in found for each in (*_ANYTHING, capability))
+
+
+def _told(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return what an answer is about; nothing, where something else than Vault made it up."""
+    data = answer.get("data", {})
+    return data if isinstance(data, dict) else {}
 
 
 def _asked(
