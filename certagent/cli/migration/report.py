@@ -18,6 +18,12 @@ _GRACE = 30.0
 """Kubernetes' terminationGracePeriodSeconds, unless a pod says otherwise."""
 
 
+_WITHOUT = {
+    "istiod": "istiod would make a root of its own",
+    "gateway": "the gateway would have no certificate",
+}
+"""What becomes of a pod that has no agent, and no injector any more."""
+
 _DEFAULTS = Options()
 
 
@@ -60,7 +66,7 @@ def _changes(migration: Migration, *, staying: bool) -> Iterator[str]:
     reader = migration.reader.container
     yield "no webhook is needed at the pod's start: if Vault cannot be reached, the pod says so"
     yield f"the set is verified, and changes by one rename; {reader} mounts it read-only"
-    yield "the key's file has mode 0600 and belongs to 1337, its reader's user"
+    yield "the key's file has mode 0600, for its reader's user alone"
     named = {each.strip() for each in given["agent-inject-containers"].split(",")}
     if others := named - {reader, ""}:
         yield f"{', '.join(sorted(others))} had the files too (agent-inject-containers): no longer"
@@ -116,6 +122,11 @@ def _steps(migration: Migration, *, staying: bool, is_patch: bool) -> Iterator[s
         if not place.is_pod or place.target["kind"] == "Pod":
             yield "the Deployment's name and namespace are not in the file: see --name, --namespace"
     else:
+        yield (
+            "see first that `helm template`, with the same files, has a container certagent:"
+            f" charts before {migration.reader.init_containers} leave initContainers out without a"
+            f" word, and {_WITHOUT[migration.reader.chart]}"
+        )
         yield (
             "give the overlay to helm after the values that have the annotations; it switches the"
             " injector off (agent-inject: false)"

@@ -668,6 +668,10 @@ class TestReport:
             ({}, "ROOT_CA_DIR was not in the file; the overlay sets it to /vault/secrets"),
             ({}, "ISTIO_MULTIROOT_MESH is true: istiod takes new roots while it runs"),
             ({}, "after the values that have the annotations"),
+            (
+                {},
+                "with the same files, has a container certagent: charts before 1.24",
+            ),
             ({"client-timeout": "60s"}, "a request may last 60s, as client-timeout says"),
             ({"client-timeout": "5s"}, "apply the ConfigMap"),
         ],
