@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _applied(plans: Mapping[str, Sequence[Step]], *, force: bool) -> Iterator[tuple[str, Change]]:
     """Look at all clusters before the first change; yield each step when it is as it should be."""
-    from certagent.cli.provisioning.server import Server  # noqa: PLC0415 - printing needs no hvac
+    from certagent.cli.provisioning.server import Server  # noqa: PLC0415 - printing needs no client
 
     with _operator() as connection:
         server = Server(connection)
@@ -105,7 +105,7 @@ def _applied(plans: Mapping[str, Sequence[Step]], *, force: bool) -> Iterator[tu
 def _operator() -> Iterator[VaultConnection]:
     """Log in as an operator does: VAULT_TOKEN at VAULT_ADDR."""
     from certagent.runtime.logs import conceal  # noqa: PLC0415 - only where secrets are
-    from certagent.sources.vault import VaultConnection  # noqa: PLC0415 - printing needs no hvac
+    from certagent.sources.vault import VaultConnection  # noqa: PLC0415 - printing needs no client
 
     names = (*_OPERATOR, "CERTAGENT_VAULT_PLAIN_HTTP")
     environ = {name: os.environ.get(name, "") for name in names}

@@ -44,7 +44,7 @@ def connect(openbao):
 
 
 def read(connection, path):
-    answer = connection.call(lambda client: client.adapter.get(f"/v1/{path}"))
+    answer = connection.call(lambda client: client.get(f"/v1/{path}"))
     return answer["data"]["data"]
 
 
@@ -419,16 +419,16 @@ class TestLifeOfALogin:
         with OpenBao() as server:
             config = VaultConfig(address=server.address, auth=TokenAuth(), request_timeout="1s")
             connection = VaultConnection(config, environment_token=server.token)
-            connection.call(lambda client: client.adapter.get("/v1/sys/mounts"))
+            connection.call(lambda client: client.get("/v1/sys/mounts"))
             server.freeze()
             with pytest.raises(SourceUnavailable, match=r"had not answered in full after 1\.\d s"):
-                connection.call(lambda client: client.adapter.get("/v1/sys/mounts"))
+                connection.call(lambda client: client.get("/v1/sys/mounts"))
             server.thaw()
             server.call("POST", "sys/seal")
             with pytest.raises(SourceUnavailable, match=r"503: Vault is sealed.*\n.*sealed"):
-                connection.call(lambda client: client.adapter.get("/v1/sys/mounts"))
+                connection.call(lambda client: client.get("/v1/sys/mounts"))
         with pytest.raises(SourceUnavailable, match="connection refused"):
-            connection.call(lambda client: client.adapter.get("/v1/sys/mounts"))
+            connection.call(lambda client: client.get("/v1/sys/mounts"))
         connection.close()
 
         assert connection.requests == {"ok": 1, "unavailable": 3}

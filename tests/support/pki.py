@@ -78,12 +78,8 @@ class PKIMount:
     def call(self, operation: Callable[[Any], Any], _: str = "") -> Any:
         return operation(self)
 
-    @property
-    def adapter(self) -> PKIMount:
-        return self
-
-    def list(self, url: str) -> dict[str, Any]:
-        self._note("LIST", url, {})
+    def request(self, method: str, url: str) -> dict[str, Any]:
+        self._note(method, url, {})
         if not self.entries:
             raise VaultRefused(404, "")
         key_info = {
@@ -105,14 +101,14 @@ class PKIMount:
         chain = [cert_pem(each.certificate).decode() for each in (*path, *entry.also)]
         return {"data": {"certificate": chain[0], "ca_chain": chain}}
 
-    def post(self, url: str, json: dict[str, Any]) -> dict[str, Any]:
-        self._note("POST", url, json)
+    def post(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+        self._note("POST", url, body)
         parts = url.split("/")
         reference = parts[parts.index("issuer") + 1] if "issuer" in parts else self.default
         entry = self._entry(reference)
         is_leaf = "sign" in parts
-        request = x509.load_pem_x509_csr(json["csr"].encode())
-        certificate = self._signed(entry.ca, request, json, is_leaf=is_leaf)
+        request = x509.load_pem_x509_csr(body["csr"].encode())
+        certificate = self._signed(entry.ca, request, body, is_leaf=is_leaf)
         return self.change({"data": {"certificate": cert_pem(certificate).decode()}})
 
     def _entry(self, reference: str) -> Entry:

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from certagent.config.decoding import load
 from certagent.errors import AccessDenied, CertagentError, SourceUnavailable
 from certagent.runtime.concealment import conceal
-from certagent.sources.vault.client import VaultRefused, new_client
+from certagent.sources.vault.client import VaultClient, VaultRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -63,7 +63,7 @@ class Operator:
     token: str = field(repr=False)
     environ: Mapping[str, str] = field(default_factory=dict)
     _made: list[tuple[str, Callable[[], object]]] = field(default_factory=list, repr=False)
-    _client: Any = field(init=False, repr=False)
+    _client: VaultClient = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Make the client; raises `ConfigurationError` for an address that is none."""
@@ -74,18 +74,18 @@ class Operator:
     def version(self) -> str:
         """Return the server's version; raises `AccessDenied` where the token is not taken."""
         with self._doing("look the token up"):
-            self._client.auth.token.lookup_self()
-            health = self._client.sys.read_health_status(method="GET")
+            self._client.api.auth.token.lookup_self()
+            health = self._client.api.sys.read_health_status(method="GET")
         return str(health.get("version", "")) or "of an unknown version"
 
     def has_mount(self, path: str) -> bool:
         """Say whether a secrets engine is mounted there."""
         with self._doing("list the mounts"):
-            return f"{path}/" in self._client.sys.list_mounted_secrets_engines()["data"]
+            return f"{path}/" in self._client.api.sys.list_mounted_secrets_engines()["data"]
 
     def set_up(self, places: Places, public_key: str) -> None:
         """Make a cluster's mounts, policy and role; its tokens are checked with `public_key`."""
-        client, sys = self._client, self._client.sys
+        client, sys = self._client.api, self._client.api.sys
         remove = partial(sys.disable_secrets_engine, places.secrets)
         with self._making(f"the mount {places.secrets}", remove):
             sys.enable_secrets_engine("kv", path=places.secrets, options={"version": "2"})
@@ -118,7 +118,7 @@ class Operator:
         with self._doing(f"write {places.secrets}/{PATH}"):
             while True:
                 try:
-                    answer = self._client.secrets.kv.v2.create_or_update_secret(
+                    answer = self._client.api.secrets.kv.v2.create_or_update_secret(
                         PATH, dict(fields), mount_point=places.secrets
                     )
                 except VaultRefused as refused:
@@ -156,8 +156,8 @@ class Operator:
             )
 
     def _forget_visitor(self, mount: str) -> None:
-        identity = self._client.secrets.identity
-        accessor = self._client.sys.list_auth_methods()["data"][f"{mount}/"]["accessor"]
+        identity = self._client.api.secrets.identity
+        accessor = self._client.api.sys.list_auth_methods()["data"][f"{mount}/"]["accessor"]
         found = identity.lookup_entity(alias_name=SUBJECT, alias_mount_accessor=accessor)
         if found.get("data"):
             identity.delete_entity(found["data"]["id"])
@@ -190,17 +190,17 @@ class Visitor:
     def __init__(self, operator: Operator, places: Places, projected: str) -> None:
         """Log in; raises `VaultRefused`."""
         self._client = _client(operator.address, operator.environ)
-        self._client.auth.jwt.jwt_login(ROLE, projected, path=places.auth)
+        self._client.api.auth.jwt.jwt_login(ROLE, projected, path=places.auth)
 
     def read(self, places: Places) -> int:
         """Read a cluster's set and return its version; raises `VaultRefused`."""
-        answer = self._client.secrets.kv.v2.read_secret_version(
+        answer = self._client.api.secrets.kv.v2.read_secret_version(
             PATH, mount_point=places.secrets, raise_on_deleted_version=False
         )
         return int(answer["data"]["metadata"]["version"])
 
 
-def _client(address: str, environ: Mapping[str, str]) -> Any:
+def _client(address: str, environ: Mapping[str, str]) -> VaultClient:
     """Return the agent's own client, so that an address is judged as the agent judges it."""
     config = load(
         None,
@@ -213,4 +213,4 @@ def _client(address: str, environ: Mapping[str, str]) -> Any:
         },
     )
     assert config.vault  # noqa: S101 - a source in Vault without Vault does not decode
-    return new_client(config.vault, Counter())
+    return VaultClient(config.vault, Counter())

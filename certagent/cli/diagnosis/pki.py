@@ -90,7 +90,7 @@ def _role(about: About, connection: VaultConnection, engine: Engine, role: str) 
         yield about.skipped(f"The login may not look at the role {role!r}: it need not.")
         return
     try:
-        connection.call(lambda client: client.adapter.get(f"/v1/{path}"))
+        connection.call(lambda client: client.get(f"/v1/{path}"))
     except VaultRefused as refused:
         if refused.status != _NOT_FOUND:
             raise AccessDenied(f"Vault refused to read {path} ({refused.answer}).") from refused

@@ -9,15 +9,14 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from certagent.cli.diagnosis.result import About
 from certagent.cli.diagnosis.steps import SERVER
 from certagent.config.model import seconds
 from certagent.errors import SourceUnavailable
-from certagent.sources.http.answers import bounded_body
+from certagent.sources.http.answers import http_date
 from certagent.sources.http.failures import failures, one_line
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
     from certagent.cli.diagnosis.result import Result
     from certagent.config.model import AzureConfig, Config, VaultConfig
-    from certagent.sources.http.failures import Advice
-    from certagent.sources.http.session import TimedSession
 
 CLOCK = About("clock")
 
@@ -47,20 +44,42 @@ class _Greeting:
     ahead: timedelta | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """When a server was asked: by our clock, and monotonic, in seconds."""
+
+    clock: datetime
+    monotonic: float
+
+    @classmethod
+    def now(cls) -> Self:
+        """Return this moment."""
+        return cls(datetime.now(UTC), time.monotonic())
+
+    def ahead(self, date: str | None) -> timedelta | None:
+        """Return how far the Date header of an answer (RFC 9110, 6.6.1) is ahead of our time."""
+        ours = self.clock + timedelta(seconds=time.monotonic() - self.monotonic) / 2
+        theirs = http_date(date)
+        return None if theirs is None else theirs + timedelta(seconds=0.5) - ours
+
+
 def vault(config: VaultConfig, limit: timedelta) -> Iterator[Result]:
     """Yield whether Vault answers and is able to, then its clock (GET sys/health, which is free).
 
     Raises `SourceUnavailable`.
     """
-    from certagent.sources.vault.client import STATUS_HINTS, new_client  # noqa: PLC0415 - for Vault
+    from certagent.sources.vault.client import STATUS_HINTS, VaultClient  # noqa: PLC0415 - for Vault
     from certagent.sources.vault.failures import ADVICE  # noqa: PLC0415 - likewise
 
-    session = new_client(config, Counter()).session
+    client = VaultClient(config, Counter())
     # Without the namespace: health is the whole server's.
     path = "/v1/sys/health?standbyok=true&perfstandbyok=true"
     shown = _shown(config.address)
-    timeouts = seconds(config.connect_timeout), seconds(config.request_timeout)
-    greeting = _greeting(session, config.address.rstrip("/") + path, shown, timeouts, ADVICE)
+    url = config.address.rstrip("/") + path
+    before = _Moment.now()
+    with contextlib.closing(client), failures(shown, before.monotonic, ADVICE):
+        answer = client.transport.request("GET", url, {})
+    greeting = _Greeting(answer.status, answer.body, before.ahead(answer.headers.get("Date")))
     health = _object(greeting.body)
     if greeting.status in STATUS_HINTS or greeting.status >= _SERVER_ERROR:
         raise SourceUnavailable(
@@ -88,7 +107,12 @@ def azure(config: AzureConfig, limit: timedelta) -> Iterator[Result]:
     address = config.vault_url.rstrip("/")
     timeouts = seconds(config.connect_timeout), seconds(config.request_timeout)
     # It asks for a token (401): that is an answer, and nobody's secret.
-    greeting = _greeting(session, f"{address}/secrets?api-version=7.4", address, timeouts, VAULT)
+    before = _Moment.now()
+    with contextlib.closing(session), failures(address, before.monotonic, VAULT):
+        answer = session.get(f"{address}/secrets?api-version=7.4", timeout=timeouts)
+    greeting = _Greeting(
+        answer.status_code, answer.content, before.ahead(answer.headers.get("Date"))
+    )
     if greeting.status >= _SERVER_ERROR:
         raise SourceUnavailable(
             f"Key Vault at {address} cannot serve now ({greeting.status}).",
@@ -101,26 +125,6 @@ def azure(config: AzureConfig, limit: timedelta) -> Iterator[Result]:
 def limit(config: Config) -> timedelta:
     """Return how far a store's clock may be from ours: the slack, which has to cover it."""
     return min(timedelta(seconds=seconds(config.rotation.slack)), _LONGEST_OFFSET)
-
-
-def _greeting(
-    session: TimedSession, url: str, shown: str, timeouts: tuple[float, float], advice: Advice
-) -> _Greeting:
-    before, started = datetime.now(UTC), time.monotonic()
-    with contextlib.closing(session), failures(shown, started, advice):
-        response = session.get(url, timeout=timeouts)
-        body = bounded_body(response, shown, advice.reach)
-    ours = before + timedelta(seconds=time.monotonic() - started) / 2
-    return _Greeting(response.status_code, body, _ahead(response.headers.get("Date"), ours))
-
-
-def _ahead(date: str | None, ours: datetime) -> timedelta | None:
-    """Return how far a Date header (RFC 9110, 6.6.1) is ahead of our time."""
-    try:
-        theirs = parsedate_to_datetime(date or "")
-    except ValueError:
-        return None
-    return theirs.replace(tzinfo=theirs.tzinfo or UTC) + timedelta(seconds=0.5) - ours
 
 
 def _clock(store: str, ahead: timedelta | None, limit: timedelta) -> Result:

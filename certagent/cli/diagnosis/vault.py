@@ -21,13 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    import hvac
-
     from certagent.cli.diagnosis.mounts import Mount
     from certagent.cli.diagnosis.result import Result
     from certagent.config.model import BundleConfig, Config, VaultConfig
     from certagent.sources.vault import VaultConnection
-    from certagent.sources.vault.client import VaultRefused
+    from certagent.sources.vault.client import VaultClient, VaultRefused
     from certagent.sources.vault.writing import VaultKVStore
 
 _FEW_VERSIONS = 10
@@ -74,7 +72,7 @@ def _login(connection: VaultConnection, config: VaultConfig, interval: float) ->
     whom = "with the token that was given" if isinstance(auth, TokenAuth) else f"at {auth.mount!r}"
     role = getattr(auth, "role", "")
     whom += f" as role {role!r}" if role else ""
-    answer = _asked(connection, lambda client: client.auth.token.lookup_self())
+    answer = _asked(connection, lambda client: client.api.auth.token.lookup_self())
     if not isinstance(answer, dict):
         if given:
             yield LOGIN.warning(
@@ -124,13 +122,13 @@ def _suspicious(
 
 def _wrapped(config: VaultConfig, auth: AppRoleAuth) -> Iterator[Result]:
     """Ask whether a wrapping token is still good (sys/wrapping/lookup): it unwraps only once."""
-    from certagent.sources.vault.client import VaultRefused, new_client  # noqa: PLC0415 - for Vault
+    from certagent.sources.vault.client import VaultClient, VaultRefused  # noqa: PLC0415 - for Vault
 
     wrapping_token = read_credential(auth.secret_id_file, "secret id")
-    client = new_client(config, Counter(), conceal)
+    client = VaultClient(config, Counter(), conceal)
     try:
-        with closing(client.session):
-            client.adapter.post("/v1/sys/wrapping/lookup", json={"token": wrapping_token})
+        with closing(client):
+            client.post("/v1/sys/wrapping/lookup", {"token": wrapping_token})
     except VaultRefused as refused:
         yield LOGIN.warning(
             f"The wrapping token in {auth.secret_id_file} is used up or has ended"
@@ -202,7 +200,7 @@ def _engine(
 
 def may(connection: VaultConnection, path: str, capability: str) -> bool | None:
     """Return whether the login may do something (sys/capabilities-self); None: unknown."""
-    answer = _asked(connection, lambda client: client.sys.get_capabilities([path]))
+    answer = _asked(connection, lambda client: client.api.sys.get_capabilities([path]))
     if not isinstance(answer, dict):
         return None
     found = _told(answer).get(path)
@@ -216,12 +214,12 @@ def _told(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _asked(
-    connection: VaultConnection, operation: Callable[[hvac.Client], dict[str, Any]]
+    connection: VaultConnection, operation: Callable[[VaultClient], dict[str, Any]]
 ) -> dict[str, Any] | VaultRefused:
     """Return an answer, or the refusal: here it is an answer too, and no reason to log in anew."""
     from certagent.sources.vault.client import VaultRefused  # noqa: PLC0415 - only for Vault
 
-    def patiently(client: hvac.Client) -> dict[str, Any] | VaultRefused:
+    def patiently(client: VaultClient) -> dict[str, Any] | VaultRefused:
         try:
             return operation(client)
         except VaultRefused as refused:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from certagent.cli.provisioning.steps import Mount, Setting
 from certagent.config.model import seconds
 from certagent.errors import AccessDenied, OutputError
-from certagent.sources.vault.client import VaultRefused
+from certagent.sources.vault.client import VaultRefused, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,9 +94,7 @@ class Server:
         try:
             answer: dict[str, Any] = self._connection.call(
                 lambda client: (
-                    client.adapter.get(f"/v1/{path}")
-                    if data is None
-                    else client.adapter.post(f"/v1/{path}", json=data)
+                    client.get(url_of(path)) if data is None else client.post(url_of(path), data)
                 )
             )
         except VaultRefused as refused:

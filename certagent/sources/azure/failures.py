@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from certagent.errors import CertagentError
     from certagent.sources.azure.session import Answer
 
+_ELSEWHERE = "Something else than Azure answers there: check proxies, and azure.vaultUrl."
 VAULT = Advice(
     service="Key Vault",
     reach="Is there a vault of that name (azure.vaultUrl, CERTAGENT_SOURCE) in this cloud? Check"
@@ -25,6 +26,7 @@ VAULT = Advice(
     proxy="Is there a vault of that name (azure.vaultUrl, CERTAGENT_SOURCE)? Then check HTTPS_PROXY"
     " and NO_PROXY.",
     redirect="Set azure.vaultUrl to the vault's own URL.",
+    elsewhere=_ELSEWHERE,
     slow="Check firewalls and proxies; azure.requestTimeout says how long to wait.",
     files="Check the file that REQUESTS_CA_BUNDLE names.",
     tls="Check proxies and what else captures traffic here, and REQUESTS_CA_BUNDLE.",
@@ -36,6 +38,7 @@ LOGIN = Advice(
     " login's host pass.",
     proxy="The login needs Entra ID's host: check HTTPS_PROXY and NO_PROXY, and azure.cloud.",
     redirect="Something else than Entra ID answers there: check proxies.",
+    elsewhere=_ELSEWHERE,
     slow="Check firewalls and proxies; azure.requestTimeout says how long to wait.",
     files="Check the file that REQUESTS_CA_BUNDLE names.",
     tls="Check proxies and what else captures traffic here, and REQUESTS_CA_BUNDLE.",
@@ -46,6 +49,7 @@ _NO_MACHINE = (
 )
 MACHINE = Advice(
     service="The metadata service",
+    elsewhere=_ELSEWHERE,
     **dict.fromkeys(("reach", "trust", "proxy", "redirect", "slow", "files", "tls"), _NO_MACHINE),
 )
 

@@ -22,9 +22,9 @@ from urllib3 import HTTPResponse
 from certagent.config.model import seconds
 from certagent.errors import Stopping
 from certagent.sources.azure.failures import LOGIN, MACHINE, VAULT
-from certagent.sources.http.answers import bounded_body, http_date
+from certagent.sources.azure.timed import TimedSession, bounded_body
+from certagent.sources.http.answers import http_date
 from certagent.sources.http.failures import failures
-from certagent.sources.http.session import RedirectRefused, TimedSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("certagent.azure")
 _BAD_REQUEST = 400
-_ELSEWHERE = "Something else than Azure answers there: check proxies, and azure.vaultUrl."
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ class AzureSession(TimedSession):
         try:
             with failures(address, started, self._advice(host, url.scheme)):
                 response = super().send(request, **kwargs)
-                body = bounded_body(response, address, _ELSEWHERE)
+                body = bounded_body(response)
             answer = Answer(
                 host,
                 response.status_code,
@@ -105,10 +104,6 @@ class AzureSession(TimedSession):
             # Without the query, where the SDK puts nothing that helps.
             _LOG.debug("%s %s%s: %s, %d ms", request.method, address, url.path, status, taken)
         return _again(response, body)
-
-    def _target(self, url: str, location: str) -> str:  # noqa: ARG002 - the signature
-        """Follow no redirect: Azure's services send none, and the token must not go elsewhere."""
-        raise RedirectRefused("Azure does not, so it was not followed")
 
     def _advice(self, host: str, scheme: str) -> Advice:
         if host == self._vault:

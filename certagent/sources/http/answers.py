@@ -1,34 +1,18 @@
-"""What every answer is subject to: a limit of its size, and a wait that it may ask for."""
+"""What connections and answers are subject to: limits, and a wait that an answer may ask for."""
 
 from __future__ import annotations
 
-import contextlib
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
-
-from certagent.errors import SourceUnavailable
-
-if TYPE_CHECKING:
-    import requests
 
 MAX_BODY_BYTES = 16 << 20
 """No answer is larger. A store's own limit for a secret is 1 MiB or less; this is far above it, so
 that a part that is too large is refused by its name, and not as an answer that is."""
 
-
-def bounded_body(response: requests.Response, address: str, hint: str) -> bytes:
-    """Read a body to its end, and let go of its connection; raises `SourceUnavailable`."""
-    body = bytearray()
-    with contextlib.closing(response):
-        for chunk in response.iter_content(1 << 16):
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise SourceUnavailable(
-                    f"The server at {address} sent more than {MAX_BODY_BYTES} bytes.", hint=hint
-                )
-    return bytes(body)
+MAX_IDLE = 60.0
+"""Seconds after which a kept connection is not used any more: load balancers forget one that idles
+for minutes, some without a word."""
 
 
 def retry_delay(retry_after: str | None) -> float | None:

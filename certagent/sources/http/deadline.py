@@ -1,6 +1,6 @@
-"""Connections whose whole time is bounded, while headers or a body drip byte by byte.
+"""Sockets whose whole time is bounded, while headers or a body drip byte by byte.
 
-The timeouts of requests bound each read, not the sum of them. Here every socket asks the
+The timeouts of HTTP clients bound each read, not the sum of them. Here every socket asks the
 request's `Deadline` before each operation how long it may take. So no thread watches, no signal
 interrupts, and the same holds for TLS handshakes, for proxies and for TLS within TLS.
 """
@@ -14,10 +14,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
-
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 
@@ -39,45 +38,72 @@ class Deadline:
         return left
 
 
-class _TimedSocket(socket.socket):
+class TimedSocket(socket.socket):
     """A socket none of whose operations outlasts the deadline."""
 
     deadline: Deadline
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        """Receive in the time that is left; so do all of its operations."""
         self.settimeout(self.deadline.remaining())
         return super().recv(bufsize, flags)
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive, as `recv` does."""
         self.settimeout(self.deadline.remaining())
         return super().recv_into(buffer, nbytes, flags)
 
     def send(self, data: ReadableBuffer, flags: int = 0) -> int:
+        """Send, as `recv` does."""
         self.settimeout(self.deadline.remaining())
         return super().send(data, flags)
 
     def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
+        """Send, as `recv` does."""
         self.settimeout(self.deadline.remaining())
         super().sendall(data, flags)
 
 
-class _TimedTLSSocket(_TimedSocket, ssl.SSLSocket):  # type: ignore[misc]  # other parameter names
+class _TimedTLSSocket(TimedSocket, ssl.SSLSocket):  # type: ignore[misc]  # other parameter names
     """The same over TLS: to OpenSSL the many reads of a record or a handshake are one operation."""
 
     @property
     def deadline(self) -> Deadline:  # type: ignore[override]  # it is the context's, made before
-        return cast("_Context", self.context).deadline
+        return cast("TimedContext", self.context).deadline
 
     def do_handshake(self, block: bool = False) -> None:
         self.settimeout(min(self.gettimeout() or math.inf, self.deadline.remaining()))
         super().do_handshake(block)
 
 
-class _Context(ssl.SSLContext):
+class TimedContext(ssl.SSLContext):
     """What ssl makes for clients: names and chains are verified; TLS 1.2 at least."""
 
     sslsocket_class = _TimedTLSSocket
     deadline: Deadline
+
+
+def tls_context(deadline: Deadline, ca: str | None, others: Iterable[str] = ()) -> TimedContext:
+    """Return a context that trusts the authorities in `ca`, or the system's where it is None.
+
+    `ca` is a PEM file or a directory (`c_rehash`). Those that come with Python packages (certifi)
+    know no company's own. Raises `OSError` that names a file of these or `others` which cannot be
+    read: ssl itself does not say which it could not open.
+    """
+    context = TimedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.deadline = deadline
+    try:
+        for path in filter(None, (ca, *others)):
+            open(path, "rb").close()  # noqa: PTH123 - they are plain names
+    except IsADirectoryError:
+        context.load_verify_locations(capath=ca)
+        return context
+    if ca:
+        context.load_verify_locations(ca)
+    else:
+        context.load_default_certs()
+    return context
 
 
 class _Lookup(threading.Thread):
@@ -103,58 +129,27 @@ class _Lookup(threading.Thread):
         return self._answer
 
 
-class Resolver:
-    """Resolves names; one that hangs is waited for again, so that threads do not pile up."""
+class Dialer:
+    """Opens timed sockets; a look-up that hangs is waited for again, so that none pile up."""
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
         self._pending: _Lookup | None = None
 
-    def resolve(self, host: str, port: int, within: float) -> list[Any]:
-        """Return the addresses as getaddrinfo does; raises what it does, and `TimeoutError`."""
-        lookup = self._pending
-        if lookup is None or lookup.question != (host, port):
-            lookup = self._pending = _Lookup(host, port)
-        lookup.join(within)
-        if lookup.is_alive():
-            raise TimeoutError("the name was not resolved in time")
-        self._pending = None
-        return lookup.answer()
+    def connect(self, host: str, port: int, timeout: float) -> TimedSocket:
+        """Return a connected socket, the first of the host's addresses that takes one.
 
-
-class TimedConnection(HTTPConnection):
-    """A connection made of timed sockets."""
-
-    def __init__(
-        self,
-        deadline: Deadline,
-        resolver: Resolver,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self._deadline = deadline
-        self._resolver = resolver
-
-    def _new_conn(self) -> socket.socket:
-        try:
-            return self._connected()
-        except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from error
-        except TimeoutError as error:
-            raise ConnectTimeoutError(self, f"no connection within {self.timeout} s") from error
-        except OSError as error:
-            raise NewConnectionError(self, f"no connection: {error}") from error
-
-    def _connected(self) -> socket.socket:
-        within = self._patience()
-        addresses = self._resolver.resolve(self._dns_host.strip("[]"), self.port, within)
+        The look-up and each address have `timeout` seconds, and never more than the request. Raises
+        what getaddrinfo and connect do, and `TimeoutError`.
+        """
         failure = OSError("the name has no address")
-        for family, kind, protocol, _, address in addresses:
-            sock = _TimedSocket(family, kind, protocol)
+        for family, kind, protocol, _, address in self._resolved(host, port, timeout):
+            sock = TimedSocket(family, kind, protocol)
             try:
-                for option in self.socket_options or ():
-                    sock.setsockopt(*option)
-                sock.settimeout(self._patience())
+                sock.settimeout(self._patience(timeout))
                 sock.connect(address)
+                # Or the second packet of a request waits for the acknowledgement of the first.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError as error:
                 sock.close()
                 failure = error
@@ -163,33 +158,15 @@ class TimedConnection(HTTPConnection):
                 return sock
         raise failure
 
-    def _patience(self) -> float:
-        return min(cast("float", self.timeout), self._deadline.remaining())
+    def _resolved(self, host: str, port: int, timeout: float) -> list[Any]:
+        lookup = self._pending
+        if lookup is None or lookup.question != (host, port):
+            lookup = self._pending = _Lookup(host, port)
+        lookup.join(self._patience(timeout))
+        if lookup.is_alive():
+            raise TimeoutError("the name was not resolved in time")
+        self._pending = None
+        return lookup.answer()
 
-
-class TimedTLSConnection(TimedConnection, HTTPSConnection):
-    """The same over TLS; the files of the CA and of the client are read at each connect."""
-
-    def connect(self) -> None:
-        """Connect and shake hands, with a proxy too if there is one."""
-        self.ssl_context = self._context()
-        if self.proxy_config is not None:
-            self.proxy_config = self.proxy_config._replace(ssl_context=self._context())
-        try:
-            super().connect()
-        except TimeoutError as error:
-            raise ConnectTimeoutError(self, "no TLS connection in time") from error
-
-    def _context(self) -> _Context:
-        context = _Context(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.deadline = self._deadline
-        for path in filter(None, (self.ca_certs, self.cert_file, self.key_file)):
-            # ssl does not say which file it could not open.
-            with open(path, "rb"):  # noqa: PTH123 - likewise, and it is a plain name
-                pass
-        if self.ca_certs or self.ca_cert_dir:
-            context.load_verify_locations(self.ca_certs, self.ca_cert_dir)
-        else:
-            context.load_default_certs()
-        return context
+    def _patience(self, timeout: float) -> float:
+        return min(timeout, self._deadline.remaining())

@@ -7,14 +7,12 @@ import re
 import socket
 import ssl
 import time
-from dataclasses import dataclass
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 
-import requests
-from urllib3.exceptions import ProxySchemeUnknown
+from msgspec import Struct
 
 from certagent.errors import SourceUnavailable
-from certagent.sources.http.session import RedirectRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,8 +23,31 @@ MAX_FOREIGN_TEXT = 300
 _TOKENS = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]+)*|\b(?:hvs|hvb|hvr|s|b)\.[\w-]{20,}")
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
+class HTTPFailure(Exception):
+    """What stands between a request and its answer; the text tells what, and no secret."""
+
+
+class NoConnection(HTTPFailure):
+    """A connection, or its TLS handshake, was not there in time."""
+
+
+class ProxyUnusable(HTTPFailure):
+    """The environment names a proxy that cannot be one."""
+
+
+class ProxyFailed(HTTPFailure):
+    """The proxy on the way was not reached, or does not lead on."""
+
+
+class RedirectRefused(HTTPFailure):
+    """The server sends requests to where they must not go, or in circles."""
+
+
+class BodyTooLarge(HTTPFailure):
+    """An answer is larger than this many bytes."""
+
+
+class Advice(Struct, frozen=True):
     """What to do about each kind of failure on the way to one service, called `service`."""
 
     service: str
@@ -34,6 +55,7 @@ class Advice:
     trust: str
     proxy: str
     redirect: str
+    elsewhere: str
     slow: str
     files: str
     tls: str
@@ -47,20 +69,13 @@ _FAILURES: tuple[tuple[str, type[Exception] | tuple[type[Exception], ...], str],
         ssl.SSLCertVerificationError,
         "The certificate of {address} is not trusted: {told}.",
     ),
-    (
-        "proxy",
-        (requests.exceptions.InvalidProxyURL, ProxySchemeUnknown),
-        "The proxy on the way to {address} cannot be used: {told}.",
-    ),
-    ("proxy", requests.exceptions.ProxyError, "The proxy on the way to {address} failed."),
+    ("proxy", ProxyUnusable, "The proxy on the way to {address} cannot be used: {told}."),
+    ("proxy", ProxyFailed, "The proxy on the way to {address} failed."),
     ("redirect", RedirectRefused, "{address} redirects: {told}."),
+    ("elsewhere", BodyTooLarge, "The server at {address} sent more than {told} bytes."),
     ("reach", socket.gaierror, "The name in {address} cannot be resolved: {told}."),
     ("reach", ConnectionRefusedError, "Nothing listens at {address}: connection refused."),
-    (
-        "reach",
-        requests.ConnectTimeout,
-        "There was no connection to {address} after {after:.1f} s.",
-    ),
+    ("reach", NoConnection, "There was no connection to {address} after {after:.1f} s."),
     ("slow", TimeoutError, "{service} at {address} had not answered in full after {after:.1f} s."),
     (
         "files",
@@ -85,7 +100,7 @@ def failures(address: str, started: float, advice: Advice) -> Iterator[None]:
     """Tell what went wrong below HTTP as `SourceUnavailable`; `started` is monotonic."""
     try:
         yield
-    except (requests.RequestException, OSError, ValueError) as error:
+    except (HTTPFailure, HTTPException, OSError, ValueError) as error:
         message, hint = _explained(error, address, time.monotonic() - started, advice)
         raise SourceUnavailable(message, hint=hint) from error
 

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from hvac.utils import format_url
+from msgspec import Struct
 
 from certagent.config.model import AppRoleAuth, CertAuth, JwtAuth, KubernetesAuth, TokenAuth
 from certagent.errors import AccessDenied, SourceUnavailable
 from certagent.sources.credentials import claims_of, one_line_credential, read_credential
 from certagent.sources.http.failures import one_line
-from certagent.sources.vault.client import VaultRefused
+from certagent.sources.vault.client import VaultRefused, url_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import hvac
+    from collections.abc import Mapping
 
     from certagent.config.model import Auth
+    from certagent.sources.vault.client import VaultClient
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(Struct, frozen=True):
     """A Vault token and its lease in seconds; 0 never ends.
 
     `revocable` tells that it is ours to give back, because it was obtained by a login, and that
     Vault keeps a record of it: it keeps none of a batch token.
     """
 
-    token: str = field(repr=False)
+    token: str
     lease: float = 0.0
     revocable: bool = False
+
+    def __repr__(self) -> str:
+        """Show all but the token."""
+        return f"Login(lease={self.lease}, revocable={self.revocable})"
 
 
 class Authenticator:
@@ -47,7 +48,7 @@ class Authenticator:
         # The wrapping token that was used, and what was in it.
         self._unwrapped: tuple[str, str] = ("", "")
 
-    def login(self, client: hvac.Client) -> Login:
+    def login(self, client: VaultClient) -> Login:
         """Return a token; raises `AccessDenied` or `SourceUnavailable`."""
         match self._auth:
             case KubernetesAuth() | JwtAuth() as auth:
@@ -59,25 +60,25 @@ class Authenticator:
             case auth:
                 return self._token(auth)
 
-    def _approle(self, client: hvac.Client, auth: AppRoleAuth) -> Login:
+    def _approle(self, client: VaultClient, auth: AppRoleAuth) -> Login:
         role_id = read_credential(auth.role_id_file, "role id")
         content = read_credential(auth.secret_id_file, "secret id")
         secret_id = self._secret_id(client, auth, content) if auth.secret_id_wrapped else content
         return _logged_in(
-            lambda: client.auth.approle.login(
-                role_id, secret_id, use_token=False, mount_point=auth.mount
-            ),
+            client,
+            auth.mount,
+            {"role_id": role_id, "secret_id": secret_id},
             f"the AppRole login at {auth.mount!r}",
             "The role id or the secret id is wrong, has expired, or was used up: issue a new one.",
         )
 
-    def _secret_id(self, client: hvac.Client, auth: AppRoleAuth, wrapping_token: str) -> str:
+    def _secret_id(self, client: VaultClient, auth: AppRoleAuth, wrapping_token: str) -> str:
         """Unwrap the secret id, once: a wrapping token works a single time."""
         if self._unwrapped[0] != wrapping_token:
             # A wrapping token is what authorises its own unwrapping.
             client.token = wrapping_token
             try:
-                answer = client.sys.unwrap()
+                answer = client.post(url_of("sys/wrapping/unwrap"))
             except VaultRefused as refused:
                 raise AccessDenied(
                     f"Vault refused to unwrap the secret id ({refused.answer}).",
@@ -100,43 +101,38 @@ class Authenticator:
         return Login(one_line_credential(self._environment_token, "VAULT_TOKEN"))
 
 
-def _service_account(client: hvac.Client, auth: KubernetesAuth | JwtAuth) -> Login:
+def _service_account(client: VaultClient, auth: KubernetesAuth | JwtAuth) -> Login:
     jwt = read_credential(auth.token_file, "service-account token")
-    api = client.auth
-    if isinstance(auth, KubernetesAuth):
-
-        def log_in() -> object:
-            return api.kubernetes.login(auth.role, jwt, use_token=False, mount_point=auth.mount)
-    else:
-
-        def log_in() -> object:
-            return api.jwt.jwt_login(auth.role, jwt, use_token=False, path=auth.mount)
-
     return _logged_in(
-        log_in,
+        client,
+        auth.mount,
+        {"role": auth.role, "jwt": jwt},
         f"the login for role {auth.role!r} at {auth.mount!r}",
         _requirement(jwt, auth.token_file),
     )
 
 
-def _cert(client: hvac.Client, auth: CertAuth) -> Login:
-    # The session presents the certificate; a kept connection would present that of its own time.
-    client.session.close()
-    path = format_url("/v1/auth/{mount}/login", mount=auth.mount)
+def _cert(client: VaultClient, auth: CertAuth) -> Login:
+    # The connection presents the certificate; a kept connection would present that of its own time.
+    client.close()
     return _logged_in(
-        lambda: client.adapter.post(path, json={"name": auth.role} if auth.role else {}),
+        client,
+        auth.mount,
+        {"name": auth.role} if auth.role else {},
         f"the login with the certificate {auth.cert_file} at {auth.mount!r}",
         "A role of that mount must trust its issuer and allow its names; it may have expired.",
     )
 
 
-def _logged_in(log_in: Callable[[], object], what: str, hint: str) -> Login:
-    """Log in and take the token out of the answer."""
+def _logged_in(
+    client: VaultClient, mount: str, body: Mapping[str, object], what: str, hint: str
+) -> Login:
+    """Log in at a mount, and take the token out of the answer."""
     try:
-        answer = log_in()
+        answer = client.post(url_of("auth", mount, "login"), body)
     except VaultRefused as refused:
         raise AccessDenied(f"Vault refused {what} ({refused.answer}).", hint=hint) from refused
-    auth = answer.get("auth") if isinstance(answer, dict) else None
+    auth = answer.get("auth")
     token = _text(auth, "client_token")
     lease = auth.get("lease_duration") if isinstance(auth, dict) else None
     if not isinstance(lease, int | float) or lease < 0:

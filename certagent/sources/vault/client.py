@@ -1,4 +1,4 @@
-"""One request to Vault: hvac, with typed errors, bounded answers and a count of outcomes."""
+"""One request to Vault: typed errors, bounded answers, and a count of outcomes."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ import json
 import logging
 import os
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
-import hvac
-from hvac.adapters import JSONAdapter, RawAdapter
-
+from certagent import __version__
 from certagent.config.model import CertAuth, VaultConfig, seconds
 from certagent.errors import SourceUnavailable
-from certagent.sources.http.answers import bounded_body, retry_delay
+from certagent.sources.http.answers import retry_delay
 from certagent.sources.http.failures import failures, one_line
-from certagent.sources.http.session import TimedSession
+from certagent.sources.http.transport import Transport, Trust
 from certagent.sources.vault.failures import ADVICE
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Mapping
 
+    import hvac
+
+    from certagent.sources.http.transport import Answer
 
 _LOG = logging.getLogger("certagent.vault")
 _OUTCOMES = {400: "denied", 401: "denied", 403: "denied", 404: "missing", 429: "limited"}
 _REFUSALS = frozenset({400, 401, 403, 404, 405})
 _NOT_SECRET = frozenset({"role", "name"})
-_ELSEWHERE = "Something else than Vault answers there: see vault.address."
 _NO_SECRETS = frozenset({"csr"})
 """A body with such a field is a request to sign, which has nothing to hide."""
 
@@ -57,63 +56,80 @@ class VaultRefused(Exception):
         return f"{self.status}: {self.reason}" if self.reason else str(self.status)
 
 
-def new_client(
-    config: VaultConfig, outcomes: Counter[str], conceal: Callable[[str], None] = lambda _: None
-) -> hvac.Client:
-    """Return hvac's client without a token; each request adds one to `outcomes`.
+def url_of(*parts: str) -> str:
+    """Return the path of Vault's API for these parts, each of which may have slashes itself."""
+    return "/v1/" + "/".join(quote(part.strip("/")) for part in parts)
 
-    `conceal` is told every secret before it is sent, so that no log can show it.
 
-    A request raises `VaultRefused` or `SourceUnavailable`, and returns the JSON object, `{}` where
-    there is none. A 404 that carries data is returned: so KV v2 answers for a deleted version.
+class VaultClient:
+    """Requests to one Vault, with the token that it has at the moment.
+
+    `outcomes` counts each request once, `conceal` is told every secret before it is sent, so that
+    no log can show it. A request raises `VaultRefused` or `SourceUnavailable`, and returns the JSON
+    object, `{}` where there is none. A 404 that carries data is returned: so KV v2 answers for a
+    deleted version. Not for several threads at once.
     """
-    session = TimedSession(seconds(config.request_timeout), plain_http=config.plain_http)
-    session.verify = config.ca_file or os.environ.get("REQUESTS_CA_BUNDLE") or True
-    if isinstance(config.auth, CertAuth):
-        session.cert = (config.auth.cert_file, config.auth.key_file)
-    return hvac.Client(
-        url=config.address,
-        token="",  # not None, or hvac looks for one in the environment and in ~/.vault-token
-        cert=(),  # likewise, for VAULT_CLIENT_CERT; the session has the right one
-        verify=session.verify,
-        timeout=(seconds(config.connect_timeout), seconds(config.request_timeout)),
-        session=session,
-        namespace=config.namespace or None,
-        adapter=partial(_Adapter, outcomes=outcomes, conceal=conceal),
-    )
-
-
-class _Adapter(JSONAdapter):  # type: ignore[misc]  # hvac ships no types
-    """hvac's extension point: every request of its API passes here, once."""
 
     def __init__(
         self,
-        *args: object,
+        config: VaultConfig,
         outcomes: Counter[str],
-        conceal: Callable[[str], None],
-        **kwargs: object,
+        conceal: Callable[[str], None] = lambda _: None,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        auth = config.auth
+        identity = (auth.cert_file, auth.key_file) if isinstance(auth, CertAuth) else None
+        ca = config.ca_file or os.environ.get("REQUESTS_CA_BUNDLE") or None
+        self.token = ""
+        self.transport = Transport(
+            seconds(config.request_timeout),
+            seconds(config.connect_timeout),
+            Trust(ca, identity),
+            plain_http=config.plain_http,
+        )
+        self._namespace = config.namespace
+        self._address = config.address.rstrip("/")
+        address = urlsplit(config.address)
+        self._shown = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
         self._outcomes = outcomes
         self._conceal = conceal
-        address = urlsplit(self.base_uri)
-        self._shown = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
+
+    @property
+    def api(self) -> hvac.Client:
+        """Hvac's client, which knows all of Vault's API, over this one; for operators' verbs."""
+        from certagent.sources.vault.api import over  # noqa: PLC0415 - an agent needs four paths
+
+        return over(self)
+
+    def get(self, url: str, **parameters: object) -> dict[str, Any]:
+        """Read; `url` is of `url_of`."""
+        return self.request("GET", url, parameters=parameters)
+
+    def post(self, url: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
+        """Write."""
+        return self.request("POST", url, body)
 
     def request(
-        self, method: str, url: str, headers: dict[str, str] | None = None, **kwargs: object
+        self,
+        method: str,
+        url: str,
+        body: Mapping[str, object] | None = None,
+        parameters: Mapping[str, object] | None = None,
     ) -> dict[str, Any]:
+        """Make any request; raises and returns what the class tells."""
         started = time.monotonic()
         status, outcome = 0, "unavailable"
-        secrets = _secrets(self.token, kwargs.get("json"))
+        secrets = _secrets(self.token, body)
         for secret in secrets:
             self._conceal(secret)
+        where = f"{url}?{urlencode(parameters)}" if parameters else url
+        data = None if body is None else json.dumps(body).encode()
         try:
-            kwargs["raise_exception"] = False
             with failures(self._shown, started, ADVICE):
-                response = RawAdapter.request(self, method, url, headers, **kwargs)
-                status, retry_after = response.status_code, response.headers.get("Retry-After")
-                text = bounded_body(response, self._shown, _ELSEWHERE)
-            answer = self._judged(status, text, retry_after, secrets)
+                answer = self.transport.request(
+                    method, self._address + where, self._headers(data), data
+                )
+            status = answer.status
+            told = self._judged(answer, secrets)
             outcome = _OUTCOMES.get(status, "ok")
         except VaultRefused:
             outcome = _OUTCOMES.get(status, outcome)
@@ -124,14 +140,27 @@ class _Adapter(JSONAdapter):  # type: ignore[misc]  # hvac ships no types
         finally:
             self._outcomes[outcome] += 1
             taken = (time.monotonic() - started) * 1000
-            _LOG.debug("%s %s: %s, %d ms", method.upper(), url, status or "no answer", taken)
-        return answer
+            _LOG.debug("%s %s: %s, %d ms", method, url, status or "no answer", taken)
+        return told
 
-    def _judged(
-        self, status: int, text: bytes, retry_after: str | None, secrets: list[str]
-    ) -> dict[str, Any]:
-        """Return what an answer says; raises what `new_client` tells."""
-        body = _object(text)
+    def close(self) -> None:
+        """Drop the connections."""
+        self.transport.close()
+
+    def _headers(self, data: bytes | None) -> dict[str, str]:
+        # Vault's agents want the second (its own clients send it), against forged requests.
+        headers = {"User-Agent": f"certagent/{__version__}", "X-Vault-Request": "true"}
+        if self.token:
+            headers["X-Vault-Token"] = self.token
+        if self._namespace:
+            headers["X-Vault-Namespace"] = self._namespace
+        if data is not None:
+            headers["Content-Type"] = "application/json"
+        return headers
+
+    def _judged(self, answer: Answer, secrets: list[str]) -> dict[str, Any]:
+        """Return what an answer says."""
+        status, body = answer.status, _object(answer.body)
         if body is not None and (
             status < 300 or (status == 404 and isinstance(body.get("data"), dict))  # noqa: PLR2004
         ):
@@ -148,7 +177,7 @@ class _Adapter(JSONAdapter):  # type: ignore[misc]  # hvac ships no types
         raise SourceUnavailable(
             f"Vault at {self._shown} cannot answer now ({shown}).",
             hint=STATUS_HINTS.get(status, "Its own log tells why; the request is tried again."),
-            retry_after=retry_delay(retry_after),
+            retry_after=retry_delay(answer.headers.get("Retry-After")),
         )
 
 

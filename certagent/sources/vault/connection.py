@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 from certagent.config.model import TokenAuth
 from certagent.errors import AccessDenied, CertagentError, SourceUnavailable, Stopping
 from certagent.sources.vault.auth import Authenticator
-from certagent.sources.vault.client import VaultRefused, new_client
+from certagent.sources.vault.client import VaultClient, VaultRefused, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import hvac
 
     from certagent.config.model import VaultConfig
     from certagent.sources.vault.auth import Login
@@ -59,7 +57,7 @@ class VaultConnection:
     ) -> None:
         self.requests: Counter[str] = Counter()
         self.logins: Counter[str] = Counter()
-        self._client = new_client(config, self.requests, conceal)
+        self._client = VaultClient(config, self.requests, conceal)
         self._authenticator = Authenticator(config.auth, environment_token)
         # A token that was given is read, not obtained: that is no login to be counted.
         self._counts_logins = not isinstance(config.auth, TokenAuth)
@@ -71,7 +69,7 @@ class VaultConnection:
         # For each asker whom a new login did not help: how often in a row, and when last.
         self._in_vain: dict[str, tuple[int, float]] = {}
 
-    def call(self, operation: Callable[[hvac.Client], Answer], asker: str = "") -> Answer:
+    def call(self, operation: Callable[[VaultClient], Answer], asker: str = "") -> Answer:
         """Run an operation with a valid login, and once more with a new one if Vault says 403.
 
         An `asker` whom that did not help gets no new login for a while, minutes at most. Raises
@@ -96,13 +94,13 @@ class VaultConnection:
             self._revoke(self._login, hurry=True)
         self._login = None
         self._client.token = ""
-        self._client.session.close()
+        self._client.close()
 
-    def _run(self, operation: Callable[[hvac.Client], Answer]) -> Answer:
+    def _run(self, operation: Callable[[VaultClient], Answer]) -> Answer:
         self._require_no_stop()
         return operation(self._client)
 
-    def _run_again(self, operation: Callable[[hvac.Client], Answer], asker: str) -> Answer:
+    def _run_again(self, operation: Callable[[VaultClient], Answer], asker: str) -> Answer:
         """Run an operation with the new login, and remember where that does not help."""
         try:
             return self._run(operation)
@@ -180,7 +178,7 @@ class VaultConnection:
             return
         self._client.token = login.token
         try:
-            with self._client.session.within(_HURRY if hurry else math.inf):
-                self._client.auth.token.revoke_self()
+            with self._client.transport.within(_HURRY if hurry else math.inf):
+                self._client.post(url_of("auth/token/revoke-self"))
         except (CertagentError, VaultRefused) as error:
             _LOG.debug("The token was not revoked: %s", error)

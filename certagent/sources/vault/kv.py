@@ -8,17 +8,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from hvac.utils import format_url
 
 from certagent.errors import AccessDenied, SecretNotFound, SourceUnavailable
 from certagent.material.kinds import CA, Kind
 from certagent.sources import Revision
-from certagent.sources.vault.client import VaultRefused
+from certagent.sources.vault.client import VaultRefused, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-    import hvac
 
     from certagent.config.model import VaultKVSource as VaultKVConfig
     from certagent.errors import CertagentError
@@ -82,13 +79,15 @@ class VaultKVSource:
             self._detected = self._detect()
         return self._detected
 
+    @property
+    def _is_v1(self) -> bool:
+        return (self._fixed or self._detected) == 1
+
     def _detect(self) -> int:
         """Ask for the mount (Vault's `sys/internal/ui/mounts/:path`, as its CLI's `kv` does)."""
-        path = format_url(
-            "/v1/sys/internal/ui/mounts/{mount}/{path}", mount=self._mount, path=self._path
-        )
+        url = url_of("sys/internal/ui/mounts", self._mount, self._path)
         try:
-            answer = self._connection.call(lambda client: client.adapter.get(path), self.name)
+            answer = self._connection.call(lambda client: client.get(url), self.name)
         except VaultRefused as refused:
             raise AccessDenied(
                 f"Vault did not tell which KV version {self.name} has ({refused.answer}).",
@@ -112,7 +111,7 @@ class VaultKVSource:
         return 2 if isinstance(options, dict) and str(options.get("version")) == "2" else 1
 
     def _unversioned(self) -> Revision:
-        answer = self._get(lambda client: client.secrets.kv.v1.read_secret(self._path, self._mount))
+        answer = self._read()
         fields = _member(answer, "data", dict)
         # The digest covers a private key. It is shown, and that is safe: nobody can try out keys.
         mapped = {name: fields.get(name) for name in self._parts.names.values()}
@@ -122,14 +121,7 @@ class VaultKVSource:
 
     def _versioned(self, number: int | None = None) -> Revision:
         """Read one version, by default the newest."""
-        answer = self._get(
-            lambda client: client.secrets.kv.v2.read_secret_version(
-                self._path,
-                version=number,
-                mount_point=self._mount,
-                raise_on_deleted_version=False,
-            )
-        )
+        answer = self._read(number)
         data = _member(answer, "data", dict)
         metadata = _member(data, "metadata", dict)
         found = _member(metadata, "version", int)
@@ -153,16 +145,20 @@ class VaultKVSource:
     def _loader(self, fields: Mapping[str, object]) -> Callable[[], RawBundle]:
         return lambda: self._parts.take(fields)
 
-    def _get(self, operation: Callable[[hvac.Client], dict[str, Any]]) -> dict[str, Any]:
+    def _read(self, number: int | None = None) -> dict[str, Any]:
+        """Read the secret, with KV v2 one version of it, by default the newest."""
+        parts = (self._mount, self._path) if self._is_v1 else (self._mount, "data", self._path)
+        version = {} if number is None else {"version": number}
         try:
-            return self._connection.call(operation, self.name)
+            return self._connection.call(
+                lambda client: client.get(url_of(*parts), **version), self.name
+            )
         except VaultRefused as refused:
             raise self._explained(refused) from refused
 
     def _explained(self, refused: VaultRefused) -> CertagentError:
         """Return what a refusal to read the secret means."""
-        version = self._fixed or self._detected
-        path = f"{self._mount}/{self._path}" if version == 1 else f"{self._mount}/data/{self._path}"
+        path = f"{self._mount}/{self._path}" if self._is_v1 else f"{self._mount}/data/{self._path}"
         if refused.status in _DENIED:
             return AccessDenied(
                 f"Vault refused to read {self.name} ({refused.answer}).",

@@ -43,18 +43,11 @@ class VaultKVStore(VaultKVSource):
         """
         keeps_history = self.keeps_history
         try:
-            if not keeps_history:
-                answer = self._get(
-                    lambda client: client.secrets.kv.v1.read_secret(self._path, self._mount)
-                )
-                return Stored(fields=answer.get("data") or {})
-            answer = self._get(
-                lambda client: client.secrets.kv.v2.read_secret_version(
-                    self._path, mount_point=self._mount, raise_on_deleted_version=False
-                )
-            )
+            answer = self._read()
         except SecretNotFound:
             return Stored(following="1" if keeps_history else NEW)
+        if not keeps_history:
+            return Stored(fields=answer.get("data") or {})
         found = answer["data"]
         version = int(found["metadata"]["version"])
         return Stored(str(version), str(version + 1), found.get("data") or {})
@@ -82,14 +75,14 @@ class VaultKVStore(VaultKVSource):
         wanted = dict(fields)
         if not self.keeps_history:
             self._change(
-                lambda client: client.secrets.kv.v1.create_or_update_secret(
+                lambda api: api.secrets.kv.v1.create_or_update_secret(
                     self._path, wanted, method="POST", mount_point=self._mount
                 ),
                 ("write", '"create" and "update"', self._path),
             )
             return ""
         answer = self._change(
-            lambda client: client.secrets.kv.v2.create_or_update_secret(
+            lambda api: api.secrets.kv.v2.create_or_update_secret(
                 self._path, wanted, cas=int(before.version or 0), mount_point=self._mount
             ),
             ("write", '"create" and "update"', f"data/{self._path}"),
@@ -99,7 +92,7 @@ class VaultKVStore(VaultKVSource):
     def destroy(self, versions: Sequence[int]) -> None:
         """Destroy the material of versions for ever; raises as `write` does."""
         self._change(
-            lambda client: client.secrets.kv.v2.destroy_secret_versions(
+            lambda api: api.secrets.kv.v2.destroy_secret_versions(
                 self._path, list(versions), mount_point=self._mount
             ),
             ("destroy versions of", '"update"', f"destroy/{self._path}"),
@@ -113,9 +106,9 @@ class VaultKVStore(VaultKVSource):
         """
         if not self.keeps_history:
             return None
-        mount = self._told(lambda client: client.secrets.kv.v2.read_configuration(self._mount))
+        mount = self._told(lambda api: api.secrets.kv.v2.read_configuration(self._mount))
         secret = self._told(
-            lambda client: client.secrets.kv.v2.read_secret_metadata(self._path, self._mount)
+            lambda api: api.secrets.kv.v2.read_secret_metadata(self._path, self._mount)
         )
         if mount is None or secret is None:
             return None
@@ -143,7 +136,7 @@ class VaultKVStore(VaultKVSource):
 
     def _told(self, operation: Callable[[hvac.Client], Any]) -> dict[str, Any] | None:
         try:
-            answer = self._connection.call(operation)
+            answer = self._connection.call(lambda client: operation(client.api))
         except VaultRefused as refused:
             return {} if refused.status == _NOT_FOUND else None  # 404: nothing is stored yet
         found = answer.get("data")
@@ -153,7 +146,7 @@ class VaultKVStore(VaultKVSource):
         self, operation: Callable[[hvac.Client], Any], means: tuple[str, str, str]
     ) -> dict[str, Any]:
         try:
-            answer: dict[str, Any] = self._connection.call(operation)
+            answer: dict[str, Any] = self._connection.call(lambda client: operation(client.api))
         except VaultRefused as refused:
             raise self._why(refused, *means) from refused
         return answer

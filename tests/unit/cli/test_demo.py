@@ -328,7 +328,7 @@ def upgrading(monkeypatch):
                 raise VaultRefused(status, "Upgrading from non-versioned to versioned data.")
             return {"data": {"version": 7}}
 
-        monkeypatch.setattr(operator._client.secrets.kv.v2, "create_or_update_secret", write)
+        monkeypatch.setattr("certagent.sources.vault.client.VaultClient.request", write)
         return operator
 
     return answer

@@ -14,10 +14,10 @@ import pytest
 
 from certagent.config.model import TokenAuth, VaultConfig
 from certagent.errors import SourceUnavailable
-from certagent.sources.http import deadline, session
+from certagent.sources.http import deadline, proxies, transport
 from certagent.sources.http.answers import MAX_BODY_BYTES
 from certagent.sources.http.failures import one_line
-from certagent.sources.vault.client import VaultRefused, new_client
+from certagent.sources.vault.client import VaultClient, VaultRefused
 from tests.support.openbao import free_port
 from tests.support.scripted import ScriptedServer, answer
 from tests.support.tls import TLSAuthority
@@ -28,15 +28,15 @@ SECRET = answer(200, {"data": {"x": 1}})
 def client(address, outcomes=None, **options):
     options = {"connect_timeout": "5s", "request_timeout": "5s", **options}
     config = VaultConfig(address=address, auth=TokenAuth(), **options)
-    return new_client(config, Counter() if outcomes is None else outcomes)
+    return VaultClient(config, Counter() if outcomes is None else outcomes)
 
 
 def get(server, path="/v1/kv/data/x", **options):
     made = client(server.address, **options)
     try:
-        return made.adapter.get(path)
+        return made.get(path)
     finally:
-        made.session.close()
+        made.close()
 
 
 def replying(data, **options):
@@ -59,8 +59,8 @@ class TestStatus:
         with replying(answer(status, {"errors": ["no", "never"]})) as server:
             made = client(server.address, outcomes)
             with pytest.raises(VaultRefused) as refused:
-                made.adapter.get("/v1/x")
-            made.session.close()
+                made.get("/v1/x")
+            made.close()
 
         assert refused.value.answer == f"{status}: no; never"
         assert outcomes == {outcome: 1}
@@ -71,8 +71,8 @@ class TestStatus:
         with replying(answer(status, {"errors": ["busy"]})) as server:
             made = client(server.address, outcomes)
             with pytest.raises(SourceUnavailable, match=rf"\({status}: busy\)") as failed:
-                made.adapter.get("/v1/x")
-            made.session.close()
+                made.get("/v1/x")
+            made.close()
 
         assert failed.value.hint
         assert failed.value.retry_after is None
@@ -210,7 +210,7 @@ class TestDeadline:
             )
             began = time.monotonic()
             with pytest.raises(SourceUnavailable, match="There was no connection"):
-                made.adapter.get("/v1/x")
+                made.get("/v1/x")
 
         assert time.monotonic() - began < 2
 
@@ -224,7 +224,7 @@ class TestDeadline:
                     f"http://127.0.0.1:{address[1]}", connect_timeout="200ms", request_timeout="5s"
                 )
                 with pytest.raises(SourceUnavailable, match="There was no connection"):
-                    made.adapter.get("/v1/x")
+                    made.get("/v1/x")
 
     def test_a_name_service_that_hangs_ends_with_the_connect_timeout(self, monkeypatch):
         asked, released = [], threading.Event()
@@ -238,12 +238,12 @@ class TestDeadline:
         made = client("http://vault.example", connect_timeout="100ms")
         for _ in range(3):
             with pytest.raises(SourceUnavailable, match="There was no connection"):
-                made.adapter.get("/v1/x")
+                made.get("/v1/x")
         assert len(asked) == 1  # look-ups that hang do not pile up
 
         released.set()
         with pytest.raises(SourceUnavailable, match="refused"):
-            made.adapter.get("/v1/x")
+            made.get("/v1/x")
 
     def test_no_time_is_left_after_the_deadline(self):
         over = deadline.Deadline()
@@ -260,7 +260,7 @@ class TestConnecting:
 
     def test_a_closed_port_is_told_as_such(self):
         with pytest.raises(SourceUnavailable, match="Nothing listens at") as failed:
-            client(f"http://127.0.0.1:{free_port()}").adapter.get("/v1/x")
+            client(f"http://127.0.0.1:{free_port()}").get("/v1/x")
 
         assert "VAULT_ADDR" in failed.value.hint
         assert len(str(failed.value).splitlines()) <= 3
@@ -268,7 +268,7 @@ class TestConnecting:
     def test_a_name_that_does_not_resolve_is_told_as_such(self, monkeypatch):
         monkeypatch.setattr(deadline.socket, "getaddrinfo", self.unknown)
         with pytest.raises(SourceUnavailable, match=r"The name in http://vault\.example cannot be"):
-            client("http://vault.example").adapter.get("/v1/x")
+            client("http://vault.example").get("/v1/x")
 
     def test_a_name_that_did_not_resolve_is_asked_for_again(self, monkeypatch):
         real = socket.getaddrinfo
@@ -277,23 +277,23 @@ class TestConnecting:
             monkeypatch.setattr(deadline.socket, "getaddrinfo", self.unknown)
             for _ in range(2):
                 with pytest.raises(SourceUnavailable, match="cannot be resolved"):
-                    made.adapter.get("/v1/x")
+                    made.get("/v1/x")
             monkeypatch.setattr(deadline.socket, "getaddrinfo", real)
 
-            assert made.adapter.get("/v1/x") == {"data": {"x": 1}}
+            assert made.get("/v1/x") == {"data": {"x": 1}}
 
     def test_a_name_that_cannot_be_one_is_unavailable(self):
         with pytest.raises(SourceUnavailable, match="label"):
-            client(f"http://{'a' * 70}.example").adapter.get("/v1/x")
+            client(f"http://{'a' * 70}.example").get("/v1/x")
 
     def test_a_name_without_an_address_is_unavailable(self, monkeypatch):
         monkeypatch.setattr(deadline.socket, "getaddrinfo", lambda *_, **__: [])
         with pytest.raises(SourceUnavailable, match="has no address"):
-            client("http://vault.example").adapter.get("/v1/x")
+            client("http://vault.example").get("/v1/x")
 
     def test_credentials_in_the_address_are_not_shown(self):
         with pytest.raises(SourceUnavailable) as failed:
-            client(f"http://user:canary@127.0.0.1:{free_port()}").adapter.get("/v1/x")
+            client(f"http://user:canary@127.0.0.1:{free_port()}").get("/v1/x")
 
         assert "canary" not in str(failed.value)
 
@@ -307,12 +307,12 @@ class TestConnecting:
                 if not connection.recv(1000):  # the next request, on the same connection
                     return
 
-        monkeypatch.setattr(session, "MAX_IDLE", idle)
+        monkeypatch.setattr(transport, "MAX_IDLE", idle)
         with ScriptedServer(script) as server:
             made = client(server.address)
-            made.adapter.get("/v1/x")
-            made.adapter.get("/v1/x")
-            made.session.close()
+            made.get("/v1/x")
+            made.get("/v1/x")
+            made.close()
 
         assert len(server.asked) == connections
 
@@ -376,7 +376,7 @@ class TestTLS:
                 f"https://localhost:{listener.getsockname()[1]}", ca_file=str(tls.ca_file)
             )
             with pytest.raises(SourceUnavailable, match="TLS with"):
-                made.adapter.get("/v1/x")
+                made.get("/v1/x")
             greeter.join(5)
 
     def test_a_ca_file_that_changes_is_read_at_the_next_connection(self, tls, tmp_path):
@@ -386,10 +386,10 @@ class TestTLS:
         with replying(SECRET, tls=tls.server_context()) as server:
             made = client(server.address, ca_file=str(ca))
             with pytest.raises(SourceUnavailable):
-                made.adapter.get("/v1/x")
+                made.get("/v1/x")
             ca.write_text(tls.ca_pem)
 
-            assert made.adapter.get("/v1/x") == {"data": {"x": 1}}
+            assert made.get("/v1/x") == {"data": {"x": 1}}
 
 
 class TestRedirects:
@@ -399,8 +399,8 @@ class TestRedirects:
             with replying(answer(307, Location=location)) as standby:
                 made = client(standby.address)
                 made.token = "the-token"
-                made.adapter.post("/v1/x", json={"a": 1}, params={"version": 3})
-                made.session.close()
+                made.request("POST", "/v1/x", {"a": 1}, {"version": 3})
+                made.close()
 
         (asked,) = active.asked
         assert (asked.method, asked.path, asked.body) == ("POST", "/v1/x?version=3", b'{"a": 1}')
@@ -413,8 +413,8 @@ class TestRedirects:
             replying(answer(302, Location=active.address)) as standby,
         ):
             made = client(standby.address, outcomes)
-            made.adapter.get("/v1/x")
-            made.session.close()
+            made.get("/v1/x")
+            made.close()
 
         assert outcomes == {"ok": 1}
 
@@ -469,7 +469,7 @@ class TestProxy:
 
     @pytest.mark.parametrize("proxy_tls", [False, True], ids=["http proxy", "https proxy"])
     def test_https_proxy_is_honoured(self, tls, monkeypatch, proxy_tls):
-        monkeypatch.setattr(session, "is_loopback", lambda _: False)  # another machine
+        monkeypatch.setattr(proxies, "is_loopback", lambda _: False)  # another machine
         context = tls.server_context("proxy") if proxy_tls else None
         with (
             ScriptedServer(self.tunnel, context) as proxy,
@@ -494,14 +494,14 @@ class TestProxy:
             with pytest.raises(SourceUnavailable):
                 client(
                     "https://vault.example", ca_file=str(tls.ca_file), request_timeout="500ms"
-                ).adapter.get("/v1/x")
+                ).get("/v1/x")
             assert time.monotonic() - began < 2
 
     def test_a_proxy_that_refuses_is_named(self, monkeypatch):
         with replying(answer(403)) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy.address)
             with pytest.raises(SourceUnavailable, match="The proxy on the way") as failed:
-                client("https://vault.example").adapter.get("/v1/x")
+                client("https://vault.example").get("/v1/x")
 
         assert "HTTPS_PROXY" in failed.value.hint
 
@@ -511,8 +511,8 @@ class TestProxy:
         with replying(SECRET) as proxy, replying(SECRET) as server:
             monkeypatch.setenv(variable, proxy.address)
             made = client(server.address.replace("localhost", host))
-            made.adapter.get("/v1/x")
-            made.session.close()
+            made.get("/v1/x")
+            made.close()
 
             assert len(server.asked) == 1
             assert proxy.asked == []
@@ -527,7 +527,7 @@ class TestProxy:
             SourceUnavailable,
             match=r"The proxy on the way to https://vault\.example cannot be used",
         ) as failed:
-            client("https://vault.example").adapter.get("/v1/x")
+            client("https://vault.example").get("/v1/x")
 
         assert "HTTPS_PROXY" in failed.value.hint
         assert "canary" not in str(failed.value)
@@ -540,7 +540,6 @@ class TestWhatIsNotLookedAt:
         (tmp_path / ".netrc").write_text("default login user password canary\n")
         (tmp_path / ".netrc").chmod(0o600)
         monkeypatch.setenv("HOME", str(tmp_path))
-        monkeypatch.setattr("hvac.v1.VAULT_CLIENT_CERT", "/nowhere")
         with (
             replying(SECRET) as active,
             replying(answer(307, Location=f"{active.address}/v1/x")) as standby,
@@ -564,10 +563,10 @@ def test_every_secret_is_told_to_the_log_before_it_is_sent():
     told = []
     with ScriptedServer(lambda *_: SECRET) as server:
         config = VaultConfig(address=server.address, auth=TokenAuth())
-        made = new_client(config, Counter(), told.append)
+        made = VaultClient(config, Counter(), told.append)
         made.token = "the-client-token"
-        made.adapter.post("/v1/auth/approle/login", json={"secret_id": "the-secret-id"})
-        made.session.close()
+        made.post("/v1/auth/approle/login", {"secret_id": "the-secret-id"})
+        made.close()
 
     assert {"the-client-token", "the-secret-id"} <= set(told)
 
@@ -595,8 +594,8 @@ class TestForeignText:
             made = client(echo.address)
             made.token = "canary-token"
             with pytest.raises(VaultRefused) as refused:
-                made.adapter.post("/v1/x", json={"role": "istiod", "jwt": "canary-jwt"})
-            made.session.close()
+                made.post("/v1/x", {"role": "istiod", "jwt": "canary-jwt"})
+            made.close()
 
         assert "canary" not in str(refused.value) + caplog.text
         assert "istiod" in refused.value.reason

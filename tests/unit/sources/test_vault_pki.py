@@ -632,9 +632,9 @@ class TestAnswers:
     @pytest.mark.parametrize(
         ("method", "answer"),
         [
-            ("list", {"data": {"keys": ["a"]}}),
-            ("list", {"data": {"key_info": {"a": 1}}}),
-            ("list", {}),
+            ("request", {"data": {"keys": ["a"]}}),
+            ("request", {"data": {"key_info": {"a": 1}}}),
+            ("request", {}),
             ("get", {"data": {}}),
             ("get", {"data": {"certificate": "no PEM"}}),
             (
@@ -649,7 +649,7 @@ class TestAnswers:
         ],
     )
     def test_an_answer_that_is_not_an_engines_is_told_so(self, make, mount, method, answer):
-        setattr(mount, method, lambda _: answer)
+        setattr(mount, method, lambda *_: answer)
 
         with pytest.raises(SourceUnavailable, match="not a PKI engine's"):
             newest(make())

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hvac.utils import format_url
-
 from certagent.errors import SourceUnavailable
-from certagent.sources.vault.client import VaultRefused
+from certagent.sources.vault.client import VaultRefused, url_of
 from certagent.sources.vault.pki import refusals
 
 if TYPE_CHECKING:
@@ -32,9 +30,9 @@ class Engine:
 
     def issuers(self) -> dict[str, Mapping[str, Any]]:
         """Return what is told of each issuer, by its id: issuer_name, key_id, is_default."""
-        url = format_url("/v1/{mount}/issuers", mount=self.mount)
+        url = url_of(self.mount, "issuers")
         try:
-            answer = self._connection.call(lambda client: client.adapter.list(url), self._name)
+            answer = self._connection.call(lambda client: client.request("LIST", url), self._name)
         except VaultRefused as refused:
             if refused.status == _NOT_FOUND and not refused.reason:
                 raise self._empty() from refused
@@ -46,9 +44,9 @@ class Engine:
 
     def issuer(self, id_: str) -> Mapping[str, Any]:
         """Return an issuer's `certificate` and its `ca_chain`."""
-        url = format_url("/v1/{mount}/issuer/{id}/json", mount=self.mount, id=id_)
+        url = url_of(self.mount, "issuer", id_, "json")
         try:
-            answer = self._connection.call(lambda client: client.adapter.get(url), self._name)
+            answer = self._connection.call(lambda client: client.get(url), self._name)
         except VaultRefused as refused:
             path = "issuer/+/json"
             raise refusals.of_reading(refused, self.mount, path, "read") from refused
@@ -56,22 +54,18 @@ class Engine:
 
     def sign(self, path: str, body: Mapping[str, object]) -> Mapping[str, Any]:
         """Have a request signed; `path` is that below the mount."""
-        parts = "/".join(f"{{p{index}}}" for index, _ in enumerate(path.split("/")))
-        names = {f"p{index}": part for index, part in enumerate(path.split("/"))}
-        url = format_url(f"/v1/{{mount}}/{parts}", mount=self.mount, **names)
+        url = url_of(self.mount, path)
         try:
-            answer = self._connection.call(
-                lambda client: client.adapter.post(url, json=dict(body)), self._name
-            )
+            answer = self._connection.call(lambda client: client.post(url, body), self._name)
         except (VaultRefused, SourceUnavailable) as error:
             raise refusals.of_signing(error, self.mount, path) from error
         return _data(answer)
 
     def _empty(self) -> CertagentError:
         """Say why there is no list: other engines answer as a PKI engine without issuers does."""
-        url = format_url("/v1/sys/internal/ui/mounts/{mount}", mount=self.mount)
+        url = url_of("sys/internal/ui/mounts", self.mount)
         try:
-            answer = self._connection.call(lambda client: client.adapter.get(url), self._name)
+            answer = self._connection.call(lambda client: client.get(url), self._name)
             engine = str(_data(answer).get("type"))
         except (VaultRefused, SourceUnavailable):
             engine = "pki"  # it may not be asked: the likelier of the two

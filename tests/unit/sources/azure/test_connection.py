@@ -595,7 +595,7 @@ class TestFailures:
             get(connect())
 
     def test_a_body_without_end_is_cut(self, azure, connect, monkeypatch):
-        monkeypatch.setattr("certagent.sources.http.answers.MAX_BODY_BYTES", 1000)
+        monkeypatch.setattr("certagent.sources.azure.timed.MAX_BODY_BYTES", 1000)
         azure.faults.inject(answers(200, b"x" * 2000))
 
         with pytest.raises(SourceUnavailable, match="sent more than 1000 bytes"):
