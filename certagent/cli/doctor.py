@@ -1,15 +1,18 @@
 """`certagent doctor`: what an agent of this configuration would meet, each finding with its fix.
 
-It logs in and reads as an agent does, and gives the login back. It publishes nothing, takes no lock
-and writes no file, so that it runs beside the agent of a pod as well as on a laptop.
+It logs in and reads as an agent does, and gives the login back, also when it is stopped. It
+publishes nothing, takes no lock and writes no file, so that it runs beside the agent of a pod as
+well as on a laptop.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import signal
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -18,20 +21,25 @@ from certagent.cli.diagnosis import surroundings, volume
 from certagent.cli.diagnosis.mounts import mounts
 from certagent.cli.diagnosis.result import About, Verdict, attempt
 from certagent.cli.options import add_configuration, add_format, configuration
-from certagent.errors import ConfigurationError
+from certagent.errors import ConfigurationError, Stopping
 from certagent.runtime import logs
 from certagent.runtime.concealment import concealed
 from certagent.runtime.hardening import harden
+from certagent.runtime.signals import Signals
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from certagent.cli.diagnosis.mounts import Mount
     from certagent.cli.diagnosis.result import Result
     from certagent.config.model import BundleConfig, Config
 
+_log = logging.getLogger("certagent.doctor")
 _CONFIGURATION = About("configuration")
+_CORRECT_IT = "Correct the file, or the variable; `certagent schema` tells what may be there."
+_STOPPED = 128 + signal.SIGTERM
+"""The exit code of a process that SIGTERM ended, as a shell has it."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,22 +55,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show each result as it comes, or all of them as JSON."""
+    """Show each result as it comes, or all of them as JSON.
+
+    A stop waits for the request that is under way: a login whose token nobody has read yet could
+    not be given back.
+    """
     harden()
     shown: list[Result] = []
     # Closed whatever happens: a login is given back.
-    with closing(_results(arguments)) as results:
-        for result in results:
-            shown.append(result)
-            if arguments.format == "text":
-                sys.stdout.write(_lines(result))
-                sys.stdout.flush()
+    with Signals() as signals, closing(_results(arguments, signals.stop_pending)) as results:
+        with suppress(Stopping):
+            for result in results:
+                shown.append(result)
+                if arguments.format == "text":
+                    sys.stdout.write(_lines(result))
+                    sys.stdout.flush()
+                if signals.stop_pending():
+                    break
+        is_stopped = signals.stop_pending()
+    if is_stopped:
+        _log.error("stopped before everything was looked at")
+        return _STOPPED
     code = next((each.exit_code for each in shown if each.verdict is Verdict.FAILURE), 0)
     sys.stdout.write(_summary(shown) if arguments.format == "text" else _json(shown, code))
     return code
 
 
-def _results(arguments: argparse.Namespace) -> Generator[Result]:
+def _results(arguments: argparse.Namespace, stopping: Callable[[], bool]) -> Generator[Result]:
     """Yield all results, in the order in which an agent meets what they are about."""
     try:
         config = configuration(arguments)
@@ -76,11 +95,11 @@ def _results(arguments: argparse.Namespace) -> Generator[Result]:
     if config.vault:
         from certagent.cli.diagnosis import vault  # noqa: PLC0415 - only for Vault
 
-        yield from vault.results(config, now, table)
+        yield from vault.results(config, now, table, stopping)
     if config.azure:
         from certagent.cli.diagnosis import azure  # noqa: PLC0415 - only for Azure
 
-        yield from azure.results(config, now, table)
+        yield from azure.results(config, now, table, stopping)
     for bundle in config.bundles:
         yield from _of_bundle(bundle, config, now, table)
     yield from attempt(surroundings.ISTIOD, surroundings.istiod(config, os.environ))
@@ -90,7 +109,7 @@ def _results(arguments: argparse.Namespace) -> Generator[Result]:
 def _misconfigured(error: ConfigurationError) -> Iterator[Result]:
     """Yield each fault of a configuration, since each has to be corrected."""
     for fault in error.faults or (error.message,):
-        yield _CONFIGURATION.failure(ConfigurationError(fault, hint=error.hint))
+        yield _CONFIGURATION.failure(ConfigurationError(fault, hint=error.hint or _CORRECT_IT))
 
 
 def _understood(config: Config) -> Iterator[Result]:

@@ -69,7 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
         mount=arguments.mount.strip("/"),
     )
     migration = migrate(place, wishes)
-    text, told = _text(arguments, migration), report(migration)
+    is_patch = arguments.kustomize or migration.place.is_pod
+    options = _options(arguments, migration)
+    text = _text(arguments, migration, options, is_patch=is_patch)
+    told = report(migration, options, is_patch=is_patch)
     sys.stdout.write(text)
     sys.stdout.flush()
     sys.stderr.write(told)
@@ -92,20 +95,32 @@ def _input(file: str) -> tuple[str, bytes]:
         raise ConfigurationError(f"{file} cannot be read: {reason}.") from None
 
 
-def _text(arguments: argparse.Namespace, migration: Migration) -> str:
+def _object(arguments: argparse.Namespace, migration: Migration) -> dict[str, str]:
+    """Return the name and the namespace of the Deployment, and of what goes with it."""
     target = migration.place.target
     told = "" if target.get("kind") == "Pod" else target.get("name")  # a Pod is of some Deployment
     default_name, default_namespace = NAMES[migration.reader.chart]
-    name = arguments.name or told or default_name
-    namespace = arguments.namespace or target.get("namespace") or default_namespace
-    options = Options(
+    return {
+        "name": arguments.name or told or default_name,
+        "namespace": arguments.namespace or target.get("namespace") or default_namespace,
+    }
+
+
+def _options(arguments: argparse.Namespace, migration: Migration) -> Options:
+    return Options(
         image=arguments.image,
         istio=arguments.istio,
         kubernetes=arguments.kubernetes,
-        config_map=f"certagent-{name}",
+        config_map=f"certagent-{_object(arguments, migration)['name']}",
         secrets=dict(arguments.secret),
         openshift=arguments.openshift,
     )
+
+
+def _text(
+    arguments: argparse.Namespace, migration: Migration, options: Options, *, is_patch: bool
+) -> str:
+    where = _object(arguments, migration)
     if arguments.configuration:
         return yaml(migration.document)
     if arguments.config_map:
@@ -115,9 +130,9 @@ def _text(arguments: argparse.Namespace, migration: Migration) -> str:
                 hint="--configuration prints it as a file.",
             )
         text = yaml(migration.document)
-        return yaml(config_map(text, name=options.config_map, namespace=namespace))
-    if arguments.kustomize or migration.place.is_pod:
-        document = delivery.patch(migration, options, name=name, namespace=namespace)
+        return yaml(config_map(text, name=options.config_map, namespace=where["namespace"]))
+    if is_patch:
+        document = delivery.patch(migration, options, **where)
     else:
         document = delivery.values(migration, options)
     heading = f"# In place of the vault.hashicorp.com annotations of {migration.place.name}.\n"

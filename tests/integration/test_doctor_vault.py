@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import subprocess
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -93,6 +94,18 @@ class Mesh:
             return len(self.openbao.call("LIST", path)["data"]["keys"])
         except OpenBaoError:
             return 0
+
+
+def relayed(asked, openbao):
+    """What the real server answers to a request that another one got: status and body."""
+    connection = http.client.HTTPConnection("127.0.0.1", openbao.port, timeout=10)
+    own = ("host", "connection")
+    headers = {name: text for name, text in asked.headers.items() if name not in own}
+    connection.request(asked.method, asked.path, asked.body or None, headers)
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return response.status, body
 
 
 @pytest.fixture
@@ -276,6 +289,23 @@ class TestServer:
         assert report.verdicts("server") == ["warning"]
         assert report.verdicts("login") == ["failure"]
 
+    @pytest.mark.parametrize(
+        "data", [[1], {"creation_ttl": "x", "policies": 7}, {"policies": [1]}, None]
+    )
+    def test_one_whose_answers_are_not_vaults_is_no_bug(self, mesh, openbao, ca_raw, data):
+        mesh.put(ca_raw)
+
+        def script(asked, _):
+            status, body = relayed(asked, openbao)
+            made_up = asked.path.endswith(("/lookup-self", "/capabilities-self"))
+            return answer(200, {"data": data}) if made_up else answer(status, body)
+
+        with ScriptedServer(script) as server:
+            mesh.address = server.address
+            report = mesh.examine()
+
+        assert not report.failures
+
 
 class TestClock:
     @pytest.fixture
@@ -284,14 +314,8 @@ class TestClock:
 
         def at(date, **more):
             def script(asked, _):
-                connection = http.client.HTTPConnection("127.0.0.1", openbao.port, timeout=10)
-                own = ("host", "connection")
-                headers = {name: text for name, text in asked.headers.items() if name not in own}
-                connection.request(asked.method, asked.path, asked.body or None, headers)
-                response = connection.getresponse()
-                body = response.read()
-                connection.close()
-                return answer(response.status, body, **({"Date": date} if date else {}))
+                status, body = relayed(asked, openbao)
+                return answer(status, body, **({"Date": date} if date else {}))
 
             with ScriptedServer(script) as server:
                 mesh.address = server.address
@@ -363,6 +387,14 @@ class TestRead:
 
     def test_no_secret(self, mesh):
         assert mesh.examine().failures == [("read", 66)]
+
+    def test_a_path_of_the_api(self, mesh, ca_raw):
+        mesh.put(ca_raw)
+
+        report = mesh.examine(source={"vaultKV": {"mount": mesh.mount, "path": "data/ca"}})
+
+        assert report.failures == [("read", 77)]
+        assert "Leave data/ out" in report.the("read", "warning").fix
 
     def test_one_bundle_hides_no_other(self, mesh, ca_raw):
         mesh.put(ca_raw)
@@ -691,6 +723,29 @@ class TestTheVerb:
         assert "PRIVATE KEY" not in said
         assert ca_raw.private_key.decode().splitlines()[1] not in said
 
+    @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+    @pytest.mark.parametrize("path", ["/login", "/data/ca"])
+    def test_a_stop_leaves_no_login(self, mesh, openbao, ca_raw, stop, path):
+        mesh.put(ca_raw)
+
+        def script(asked, _):
+            status, body = relayed(asked, openbao)
+            if path in asked.path:  # the server has done it, and the doctor has not heard of it yet
+                doctor.signal(stop)
+            return answer(status, body)
+
+        with (
+            ScriptedServer(script) as server,
+            running(verb="doctor", **mesh.environ | {"VAULT_ADDR": server.address}) as doctor,
+        ):
+            code = doctor.process.wait(15)
+
+        paths = [each.path.partition("?")[0] for each in server.asked]
+        assert paths[-1] == "/v1/auth/token/revoke-self"
+        assert mesh.leases() == 0
+        # Who hangs up has not asked for an end: the checks are bounded, and go on to theirs.
+        assert code == (0 if stop == signal.SIGHUP else 143)
+
     def test_a_configuration_with_faults_is_told_whole(self, tmp_path):
         path = tmp_path / "certagent.yaml"
         path.write_text("bundles: []\nvaut: {}\nlog: {level: loud}\n")
@@ -701,6 +756,7 @@ class TestTheVerb:
         assert done.code == shown["exitCode"] == 78
         assert {each["name"] for each in shown["checks"]} == {"configuration"}
         assert len(shown["checks"]) > 1
+        assert all(each["fix"] for each in shown["checks"])
 
     def test_a_configuration_that_only_a_run_would_refuse(self, mesh, ca_raw):
         mesh.put(ca_raw)

@@ -26,14 +26,22 @@ if TYPE_CHECKING:
 _UNAUTHORIZED, _NOT_FOUND = 401, 404
 
 
-def results(config: Config, now: datetime, table: tuple[Mount, ...]) -> Iterator[Result]:
-    """Yield what there is to say of Key Vault, if the configuration has bundles from there."""
+def results(
+    config: Config,
+    now: datetime,
+    table: tuple[Mount, ...],
+    stopping: Callable[[], bool] = lambda: False,
+) -> Iterator[Result]:
+    """Yield what there is to say of Key Vault, if the configuration has bundles from there.
+
+    `stopping` tells that nothing more is to be asked; raises `Stopping` then.
+    """
     bundles = [each for each in config.bundles if each.source.azure_key_vault]
     if not bundles or not config.azure:
         return
     from certagent.sources.azure import AzureConnection  # noqa: PLC0415 - only for Azure
 
-    connection = AzureConnection(config.azure, conceal=conceal)
+    connection = AzureConnection(config.azure, conceal=conceal, stopping=stopping)
     with closing(connection):
         yield from in_turn(
             Steps(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from certagent.cli.diagnosis.mounts import covering
 from certagent.cli.diagnosis.steps import CREDENTIAL
@@ -25,6 +26,7 @@ from certagent.material import pem
 from certagent.material.certificates import Certificate, Unparseable
 from certagent.runtime.logs import conceal
 from certagent.sources.credentials import (
+    ATTEMPTED_AGAIN,
     claims_of,
     is_jwt,
     one_line_credential,
@@ -34,13 +36,15 @@ from certagent.sources.credentials import (
 from certagent.sources.http.failures import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from certagent.cli.diagnosis.mounts import Mount
     from certagent.cli.diagnosis.result import Result
     from certagent.config.model import Auth, AzureCredential
     from certagent.sources.credentials import Claims
+
+_Read = TypeVar("_Read", str, bytes)
 
 _EXCHANGE = "api://AzureADTokenExchange"
 _CLUSTERS_OWN = ("https://kubernetes.default.svc", "kubernetes.default.svc")
@@ -65,7 +69,7 @@ def of_vault(
             what = "the wrapped secret id" if auth.secret_id_wrapped else "the secret id"
             yield CREDENTIAL.ok(f"The role id and {what} can be read.")
         case CertAuth():
-            read_credential_bytes(auth.key_file, "private key")
+            _read_bytes(auth.key_file, "private key")
             yield _certificate(auth.cert_file, now)
         case _ if auth.token_file:
             _read(auth.token_file, "Vault token")
@@ -91,17 +95,38 @@ def of_azure(login: AzureCredential, now: datetime, table: tuple[Mount, ...]) ->
             yield CREDENTIAL.ok("The login of the Azure CLI needs no file of its own.")
 
 
-def _read(path: str, what: str) -> str:
-    credential = read_credential(path, what)
+def _read(path: str, what: str, fix: str = "") -> str:
+    credential = _fixed(read_credential, path, what, fix)
     conceal(credential)
     return credential
+
+
+def _read_bytes(path: str, what: str) -> bytes:
+    return _fixed(read_credential_bytes, path, what)
+
+
+def _fixed(read: Callable[[str, str], _Read], path: str, what: str, fix: str = "") -> _Read:
+    """Read a file; tell a person what to do, where an agent says that it tries again.
+
+    A pipe is not waited for: nobody may ever write to it.
+    """
+    fix = fix or "Put it there."
+    fix += f" The configuration's path has to lead to it, readable for user {os.geteuid()}."
+    # pathlib raises where a directory may not be searched; to read it says so too.
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+        raise AccessDenied(f"The {what} in {path} is no file.", hint=fix)
+    try:
+        return read(path, what)
+    except AccessDenied as error:
+        hint = fix if error.hint == ATTEMPTED_AGAIN else error.hint
+        raise AccessDenied(error.message, hint=hint) from error
 
 
 def _service_account(
     path: str, now: datetime, table: tuple[Mount, ...], *, exchange: bool = False
 ) -> Iterator[Result]:
     """Yield what a service-account token says; its signature is the store's to verify."""
-    token = _read(path, "service-account token")
+    token = _read(path, "service-account token", _PROJECT)
     if not is_jwt(token):
         raise AccessDenied(f"What is in {path} is no service-account token (JWT).", hint=_PROJECT)
     claims = claims_of(token)
@@ -169,7 +194,7 @@ def _is_projected(path: Path) -> bool:
 
 def _certificate(path: str, now: datetime) -> Result:
     """Return what a client certificate says; PKCS #12 is left to the login."""
-    blocks, _ = pem.decode(read_credential_bytes(path, "client certificate"), "certificate")
+    blocks, _ = pem.decode(_read_bytes(path, "client certificate"), "certificate")
     der = next((block.der for block in blocks if block.label == "CERTIFICATE"), None)
     if der is None:
         return CREDENTIAL.ok(f"The client certificate in {path} can be read.")

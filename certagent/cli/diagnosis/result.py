@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from certagent.errors import CertagentError, MaterialRefused
+from certagent.errors import CertagentError, MaterialRefused, Stopping
 from certagent.material.finding import Severity
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class About:
 def attempt(about: About, check: Iterable[Result]) -> Generator[Result, None, bool]:
     """Yield what a check finds, whatever it raises; return whether what it is about can be used.
 
-    Results of other names, which it finds on its way, do not count.
+    Results of other names, which it finds on its way, do not count. Only `Stopping` is passed on.
     """
     usable = True
     try:
@@ -89,6 +89,8 @@ def attempt(about: About, check: Iterable[Result]) -> Generator[Result, None, bo
             if result.name == about.name and result.verdict in (Verdict.FAILURE, Verdict.SKIPPED):
                 usable = False
             yield result
+    except Stopping:
+        raise
     except CertagentError as error:
         usable = False
         yield about.failure(error)

@@ -29,18 +29,28 @@ if TYPE_CHECKING:
     from certagent.sources.vault.writing import VaultKVStore
 
 _FEW_VERSIONS = 10
-_ANYTHING = frozenset({"root", "sudo"})
+_ANYTHING = ("root", "sudo")
 
 
-def results(config: Config, now: datetime, table: tuple[Mount, ...]) -> Iterator[Result]:
-    """Yield what there is to say of Vault, if the configuration has bundles from there."""
+def results(
+    config: Config,
+    now: datetime,
+    table: tuple[Mount, ...],
+    stopping: Callable[[], bool] = lambda: False,
+) -> Iterator[Result]:
+    """Yield what there is to say of Vault, if the configuration has bundles from there.
+
+    `stopping` tells that nothing more is to be asked; raises `Stopping` then.
+    """
     bundles = [each for each in config.bundles if each.source.vault_kv or each.source.vault_pki]
     if not bundles or not config.vault:
         return
     from certagent.sources.vault import VaultConnection  # noqa: PLC0415 - only for Vault
 
     token = os.environ.get("VAULT_TOKEN", "")
-    connection = VaultConnection(config.vault, environment_token=token, conceal=conceal)
+    connection = VaultConnection(
+        config.vault, environment_token=token, conceal=conceal, stopping=stopping
+    )
     with closing(connection):
         yield from in_turn(
             Steps(
@@ -73,8 +83,10 @@ def _login(connection: VaultConnection, config: VaultConfig, interval: float) ->
         else:
             yield LOGIN.ok(f"Vault takes the login {whom}.")
         return
-    token = answer.get("data") or {}
-    lease, policies = int(token.get("creation_ttl") or 0), list(token.get("policies") or [])
+    token = _told(answer)
+    lease, policies = token.get("creation_ttl"), token.get("policies")
+    lease = lease if isinstance(lease, int) else 0
+    policies = policies if isinstance(policies, list) else []
     told = f"{timedelta(seconds=lease)} long" if lease else "without an end"
     shown = one_line(", ".join(map(str, policies)))
     yield LOGIN.ok(f"Vault takes the login {whom}, {told}, with the policies {shown}.")
@@ -145,6 +157,12 @@ def _bundle(
         read, engine = About(READ, bundle.name), About("engine", bundle.name)
         if (yield from attempt(read, material.stored(bundle, store, config, now))):
             yield from attempt(engine, _engine(engine, store, connection, bundle))
+        elif bundle.source.vault_kv.path.strip("/").startswith("data/"):
+            yield read.warning(
+                f"The path {bundle.source.vault_kv.path!r} begins with data/, as KV v2's API and"
+                " its policies have it.",
+                "Leave data/ out of the path: certagent adds it where the mount is one of KV v2.",
+            )
 
 
 def _engine(
@@ -185,8 +203,14 @@ def may(connection: VaultConnection, path: str, capability: str) -> bool | None:
     answer = _asked(connection, lambda client: client.api.sys.get_capabilities([path]))
     if not isinstance(answer, dict):
         return None
-    found = (answer.get("data") or answer).get(path) or ()
-    return bool(_ANYTHING & set(found) or capability in found)
+    found = _told(answer).get(path)
+    return isinstance(found, list) and any(each in found for each in (*_ANYTHING, capability))
+
+
+def _told(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return what an answer is about; nothing, where something else than Vault made it up."""
+    data = answer.get("data", {})
+    return data if isinstance(data, dict) else {}
 
 
 def _asked(

@@ -55,7 +55,7 @@ def _place(about: About, bundle: BundleConfig, path: Path) -> Iterator[Result]:
     """Yield whether the directory is what it must be; raises `OutputError`."""
     if told := crossed(bundle):
         yield about.warning(f"{told[0][0].upper()}{told[0][1:]}.", told[1])
-    if not os.path.lexists(path):
+    if not _exists(path):
         nearest = _nearest(path)
         _require_writable(nearest, f"{path} does not exist, and cannot be made")
         yield about.warning(
@@ -66,6 +66,16 @@ def _place(about: About, bundle: BundleConfig, path: Path) -> Iterator[Result]:
     sink(bundle).examine(kind(bundle.kind, bundle.usage).files.values())
     _require_writable(path, f"Cannot publish to {path}")
     yield about.ok(f"{path} can be published to; nothing was written.")
+
+
+def _exists(path: Path) -> bool:
+    """Say whether something is there; raises `OutputError` where nobody may look."""
+    with explained(f"Cannot publish to {path}"):
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            return False
+    return True
 
 
 def _nearest(path: Path) -> Path:

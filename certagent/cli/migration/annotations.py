@@ -197,6 +197,10 @@ class Annotations:
         if faults:
             raise not_convertible(faults)
         self._values = {each.name: each.value for each in known}
+        self._suffixed: dict[str, dict[str, str]] = {}
+        for each in known:
+            if each.value:
+                self._suffixed.setdefault(each.base, {})[each.suffix] = each.value
 
     def __getitem__(self, name: str) -> str:
         """Return a value; one that was not given is empty, as it is for the injector."""
@@ -206,9 +210,9 @@ class Annotations:
         """Return a truth, or what the injector takes where none is given."""
         return truth(self[name]) if self[name] else default
 
-    def of(self, base: str) -> dict[str, str]:
+    def of(self, base: str) -> Mapping[str, str]:
         """Return the values of a name with suffixes, by suffix; the one for all is at ""."""
-        return {each.suffix: each.value for each in self.all if each.base == base and each.value}
+        return self._suffixed.get(base, {})
 
 
 def truth(value: str) -> bool:

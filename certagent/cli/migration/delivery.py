@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from certagent.cli.migration.annotations import PREFIX, not_convertible
 from certagent.cli.migration.resources import reserved
+from certagent.errors import UsageError
 from certagent.kubernetes import overlay
 from certagent.kubernetes.agent import NAME
 from certagent.kubernetes.istio import ISTIOD
@@ -33,6 +34,12 @@ def values(migration: Migration, options: Options) -> dict[str, Any]:
     Helm replaces lists, so they begin with what stands beside the annotations. Raises
     `ConfigurationError` where a name or a path is taken, and what the overlay raises.
     """
+    if "gateways" in migration.place.nesting[:-1]:
+        raise UsageError(
+            f"{migration.place.name} are values of Istio's old gateway charts, which take no"
+            " initContainers.",
+            hint="--kustomize prints a patch of the Deployment; the chart `gateway` takes values.",
+        )
     make = overlay.istiod_values if migration.reader is ISTIOD else overlay.gateway_values
     made = make(migration.config, _environ(migration), _options(migration, options))
     _adapt(made, migration)
@@ -70,6 +77,14 @@ def patch(migration: Migration, options: Options, *, name: str, namespace: str) 
     _require_no_clash(spec, migration)
     made["spec"]["template"] = {"metadata": {"annotations": _OFF}, "spec": spec}
     return made
+
+
+def stays(migration: Migration, options: Options, *, is_patch: bool) -> bool:
+    """Return whether the agent goes on after the start: istiod's chart takes no second container.
+
+    Before native sidecars only a patch, or a gateway's values, can bring one beside its reader.
+    """
+    return not migration.is_once and (options.native or is_patch or migration.reader is not ISTIOD)
 
 
 def _environ(migration: Migration) -> dict[str, str]:
@@ -125,6 +140,9 @@ def _clashes(made: Mapping[str, Any], migration: Migration) -> Iterator[str]:
         if volume["name"] in taken:
             yield f"{where}: a volume is named {volume['name']} already; give yours another name"
     containers = {each.get("name") for key in _CONTAINERS for each in place.entries(key)}
+    reader = migration.reader.container
+    if place.is_pod and reader not in containers:
+        yield f"{where}: it has no container {reader}, which would read the files"
     for container in _ours(made):
         if container["name"] in containers:
             yield f"{where}: a container is named {container['name']} already: is it migrated?"

@@ -115,12 +115,13 @@ def _plain(path: str) -> str:
 
 def _file(given: Annotations, name: str) -> tuple[str, str]:
     """Return directory and name of a secret's file, as the injector makes them."""
-    kept = {"": "false"} | given.of("preserve-secret-case")
-    is_kept = truth(kept.get(name, kept[""]))
+    kept = given.of("preserve-secret-case")
+    is_kept = truth(kept.get(name) or kept.get("", "false"))
     file = given.of("agent-inject-file").get(name) or (name if is_kept else name.lower())
-    directories = {"": SECRETS_DIRECTORY} | given.of("secret-volume-path")
-    path = posixpath.normpath(posixpath.join(directories.get(name, directories[""]), file))
-    return posixpath.split(path)
+    directories = given.of("secret-volume-path")
+    directory = directories.get(name) or directories.get("", SECRETS_DIRECTORY)
+    # Go's filepath.Join: a leading slash is one more separator, and no way out of the volume.
+    return posixpath.split(posixpath.normpath(f"{directory}/{file}"))
 
 
 def injected_bundles(

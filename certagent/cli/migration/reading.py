@@ -147,10 +147,16 @@ def _place(path: tuple[tuple[str, Any], ...], annotations: dict[Any, object]) ->
 
 def _pod(path: tuple[tuple[str, Any], ...], annotations: dict[str, object]) -> Place:
     """Return the place of a pod, or of a pod template, whose annotations these are."""
-    _, owner = _object(path)
+    start, owner = _object(path)
     target = _target(owner or {"kind": "pod", "metadata": {"name": "template"}})
     name = _called(target)
     spec = path[-2][1].get("spec")
+    if owner and tuple(key for key, _ in path[start:-2]) not in {(), ("spec", "template")}:
+        raise ConfigurationError(
+            f"{name} has its Pods' template where no Deployment has it: a patch would not reach"
+            " it.",
+            hint="istiod and gateways are Deployments, or of a kind with the same spec.template.",
+        )
     if not (isinstance(spec, dict) and _mappings(spec.get("containers"))):
         raise ConfigurationError(
             f"{name} has the annotations on itself; the injector looks at those of its Pods.",

@@ -124,6 +124,24 @@ class TestPlaces:
         with pytest.raises(ConfigurationError, match="is where no overlay reaches"):
             only(text)
 
+    def test_a_template_that_is_elsewhere_than_a_deployments_is_not_patched(self):
+        job = {"spec": {"template": pod_template(annotations())}}
+        text = yaml.safe_dump({"kind": "CronJob", "spec": {"jobTemplate": job}})
+
+        with pytest.raises(ConfigurationError, match="where no Deployment has it"):
+            only(text)
+
+    def test_values_of_the_old_gateway_charts_become_a_patch_alone(self):
+        inner = {"podAnnotations": annotations(files=TLS)}
+        made = migration(yaml.safe_dump({"gateways": {"istio-ingressgateway": inner}}))
+
+        with pytest.raises(UsageError, match="old gateway charts, which take no initContainers"):
+            delivery.values(made, Options())
+        assert delivery.patch(made, Options(), name="x", namespace="y")["kind"] == "Deployment"
+        assert delivery.values(migration(yaml.safe_dump({"gateways": inner})), Options()), (
+            "a subchart that is called so"
+        )
+
     def test_of_several_places_one_is_chosen(self):
         text = yaml.safe_dump({name: {"podAnnotations": annotations()} for name in ("a", "b")})
 
@@ -263,6 +281,14 @@ class TestBundles:
         (fault,) = faults(values(annotations(changes)))
 
         assert why in fault
+
+    @pytest.mark.parametrize("slash", ["/", "//", "./"])
+    def test_a_files_path_is_always_below_the_volume(self, slash):
+        changes = {f"agent-inject-file-{file}": f"{slash}{file}" for file in CA}
+
+        (bundle,) = migration(values(annotations(changes))).bundles
+
+        assert bundle.directory == "/vault/secrets"
 
     def test_one_form_of_kv_for_all(self):
         text = template("data.ca_key")
@@ -613,6 +639,13 @@ class TestPatch:
         assert [each["name"] for each in spec["containers"]] == ["discovery"]
         assert [each["args"] for each in spec["initContainers"]] == [["init"]]
 
+    def test_a_deployment_without_the_reader_is_not_its_pod(self):
+        made = deployment(annotations())
+        made["spec"]["template"]["spec"]["containers"][0]["name"] = "app"
+
+        with pytest.raises(ConfigurationError, match="it has no container discovery"):
+            self.patch(made)
+
 
 class TestReport:
     def test_each_row_is_told_once_with_its_fate(self):
@@ -635,6 +668,10 @@ class TestReport:
             ({}, "ROOT_CA_DIR was not in the file; the overlay sets it to /vault/secrets"),
             ({}, "ISTIO_MULTIROOT_MESH is true: istiod takes new roots while it runs"),
             ({}, "after the values that have the annotations"),
+            (
+                {},
+                "with the same files, has a container certagent: charts before 1.24",
+            ),
             ({"client-timeout": "60s"}, "a request may last 60s, as client-timeout says"),
             ({"client-timeout": "5s"}, "apply the ConfigMap"),
         ],
@@ -655,6 +692,35 @@ class TestReport:
 
     def test_a_patch_is_applied(self):
         assert "apply the patch" in report(migration(yaml.safe_dump(deployment(annotations()))))
+
+    def test_a_patch_for_values_is_no_overlay_for_helm(self):
+        told = report(migration(values(annotations())), is_patch=True)
+
+        assert "apply the patch" in told
+        assert "see --name, --namespace" in told
+        assert "to helm" not in told
+
+    @pytest.mark.parametrize(
+        ("is_patch", "told", "untold"),
+        [(False, "nothing is fetched after the start", "30s"), (True, "within 30s", "nothing is")],
+    )
+    def test_before_native_sidecars_istiods_chart_has_no_agent_that_stays(
+        self, is_patch, told, untold
+    ):
+        old = Options(kubernetes=Version(1, 28))
+
+        said = report(migration(values(annotations())), old, is_patch=is_patch)
+
+        assert told in said
+        assert untold not in said
+        assert ("kubectl exec" in said) == is_patch
+
+    def test_containers_that_have_the_files_no_longer_are_named(self):
+        changes = {"agent-inject-containers": "discovery, tell"}
+
+        told = report(migration(values(annotations(changes))))
+
+        assert "  - tell had the files too" in told
 
 
 TEXTS = st.text(max_size=8) | st.sampled_from(["true", "kv/istiod/certs", "/vault/tls/x", "30s"])

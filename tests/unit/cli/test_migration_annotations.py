@@ -8,7 +8,15 @@ import pytest
 import yaml
 
 from certagent.cli.migration import delivery
-from certagent.cli.migration.annotations import MAPPED, REFUSED, TABLE, UNNECESSARY, Annotations
+from certagent.cli.migration.annotations import (
+    MAPPED,
+    PREFIX,
+    REFUSED,
+    TABLE,
+    UNNECESSARY,
+    Annotations,
+)
+from certagent.cli.migration.injected import injected_files
 from certagent.cli.migration.login import Wishes
 from certagent.cli.migration.reading import places
 from certagent.cli.migration.translation import migrate
@@ -312,3 +320,23 @@ def test_annotations_of_others_are_left_alone():
     given = Annotations({"prometheus.io/scrape": "true", **annotations()})
 
     assert len(given.all) == 13
+
+
+def test_many_are_gone_through_once_and_not_for_each_file():
+    names = (f"agent-inject-secret-{number}" for number in range(50))
+    given = Annotations({f"{PREFIX}{name}": "kv/istiod/certs" for name in names})
+    passes = []
+
+    class Counted(tuple):
+        __slots__ = ()
+
+        def __iter__(self):
+            passes.append(1)
+            return super().__iter__()
+
+    given.all = Counted(given.all)
+    faults = []
+
+    assert injected_files(given, faults) == []
+    assert len(faults) == 50
+    assert len(passes) < 5

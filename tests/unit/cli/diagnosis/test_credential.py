@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -68,6 +69,36 @@ def file(tmp_path):
 
 def of(auth, token="", table=()):
     return Report(attempt(About("credential"), of_vault(auth, token, NOW, table)))
+
+
+class TestFiles:
+    @pytest.mark.parametrize("content", [None, "", "two\nlines", b"\xff", "x" * 70_000])
+    def test_one_that_cannot_be_used_is_told_what_to_do(self, file, content):
+        path = "/nonexistent/token" if content is None else file(content)
+
+        (result,) = of(KubernetesAuth(role="r", token_file=path)).results
+
+        assert result.exit_code == 77
+        assert result.fix.startswith("Project a token (serviceAccountToken)")
+        assert f"readable for user {os.geteuid()}" in result.fix
+
+    def test_one_that_is_no_token_tells_to_put_it_there(self):
+        (result,) = of(TokenAuth(token_file="/nonexistent/token")).results
+
+        assert result.fix.startswith("Put it there. The configuration's path")
+
+    def test_a_pipe_is_not_waited_for(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+
+        (result,) = of(CertAuth(cert_file="/c", key_file=str(tmp_path / "pipe"))).results
+
+        assert "pipe is no file" in result.message
+
+    def test_a_token_in_the_place_of_a_path_is_not_shown(self):
+        (result,) = of(TokenAuth(token_file="hvs.CAESIJ-a-token-of-vaults")).results
+
+        assert "CAESIJ" not in result.message + result.fix
+        assert "Give the path of a file" in result.fix
 
 
 def azure(login):

@@ -63,10 +63,12 @@ def somebody():
         home = Path(folder)
         home.chmod(0o755)
         (home / "ca").mkdir(0o555)
+        (home / "closed").mkdir(0o000)
         if user == 0:
             os.seteuid(65534)
         yield home
         os.seteuid(user)
+        (home / "closed").chmod(0o700)
 
 
 @pytest.fixture
@@ -147,7 +149,16 @@ class TestDirectory:
 
         assert "not a directory" in examined().the("directory").message
 
-    @pytest.mark.parametrize("at", ["ca", "ca/deeper"])
+    def test_one_below_a_file(self, examined, home):
+        (home / "ca").rmdir()
+        (home / "file").write_text("")
+
+        found = examined(output={"directory": str(home / "file" / "ca")})
+
+        assert found.failures == [("directory", 73)]
+        assert "not a directory" in found.the("directory").message
+
+    @pytest.mark.parametrize("at", ["ca", "ca/deeper", "closed/ca", "closed/ca/deeper"])
     def test_one_of_somebody_else(self, somebody, at):
         source = SourceConfig(files=FilesSource(directory="/none"))
         output = OutputConfig(directory=str(somebody / at))
