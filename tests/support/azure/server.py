@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from tests.support.tls import Certificate, TLSAuthority
 
+
 class AzureCloud:
     """All three clouds, one machine with its identities, and the way there."""
 
