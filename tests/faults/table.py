@@ -5,9 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.support.azure.faults import answers, closes, drips, floods, halves, hangs, resets
+from tests.support.azure.faults import (
+    answers,
+    closes,
+    drips,
+    floods,
+    halves,
+    hangs,
+    redirects,
+    resets,
+)
+from tests.support.effort import is_long
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Literal
 
     from tests.support.azure.faults import How
@@ -44,10 +55,6 @@ def _says(status: int, **headers: str) -> How:
     return answers(status, {"errors": ["on purpose"]}, **headers)
 
 
-def _redirects(location: str) -> How:
-    return answers(307, Location=location)
-
-
 ON_THE_WIRE = (
     Fault("reset", resets),
     Fault("closed without an answer", closes),
@@ -81,9 +88,10 @@ NONSENSE = (
 )
 """What somebody answers who is not the store."""
 
+CIRCLES = "redirect in circles"
 REDIRECTS = (
-    Fault("redirect to plain http", _redirects("http://localhost:1/v1/x")),
-    Fault("redirect in circles", _redirects("/v1/sys/again"), most=5),
+    Fault("redirect to plain http", redirects("http://localhost:1")),
+    Fault(CIRCLES, redirects(""), most=5),
 )
 """Where a request must not be sent."""
 
@@ -96,3 +104,34 @@ CERTIFICATES = (
 """What a server shows of itself."""
 
 FAULTS = (*ON_THE_WIRE, *ANSWERS, *NONSENSE, *REDIRECTS, *CERTIFICATES)
+
+# Each kind of fault once, for the usual run; every one of them, at every store, with `--long`.
+USUAL = {
+    "vault": (
+        *("reset", "hang", "slow drip", "half a body", "100 MiB", "403", "404", "473", "503"),
+        *("429 with Retry-After", "no JSON", "JSON of another shape", "redirect to plain http"),
+        "expired certificate",
+    ),
+    "kv1": ("500",),
+    "keyvault": ("reset", "403"),
+}
+USUAL_AT_INIT = {
+    "vault": ("hang", "403", "404", "503", "half a JSON", "redirect in circles", "no handshake"),
+    "kv1": ("472",),
+    "keyvault": ("half a body",),
+}
+
+
+def _is_met_at(store: str, fault: Fault) -> bool:
+    """Whether there is such a thing: a Key Vault's redirects are none, and TLS is its proxy's."""
+    return store != "keyvault" or (fault.shown != "no handshake" and fault.name != CIRCLES)
+
+
+def rows(usual: Mapping[str, Sequence[str]]) -> list[tuple[str, Fault]]:
+    """Return stores with the faults that are to be met there."""
+    return [
+        (store, fault)
+        for store, names in usual.items()
+        for fault in FAULTS
+        if _is_met_at(store, fault) and (is_long() or fault.name in names)
+    ]

@@ -1,17 +1,17 @@
 """What stands in front of a real OpenBao, and misbehaves on purpose.
 
     with FrontDoor(openbao, tls) as door:            # door.url, in TLS
-        door.faults.inject(answers(503), times=None) # what goes wrong is that of tests.support.azure
+        door.faults.inject(answers(503), times=None)
         door.present("expired")
         door.mend()
 
-It passes each request on, as it is, to the server behind it, and notes it in `exchanges`.
+It passes each request on, as it is, to the server behind it, and notes it in `exchanges`. The
+faults are those of `tests.support.azure.faults`.
 """
 
 from __future__ import annotations
 
 import http.client
-import ssl
 import threading
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlencode
@@ -21,6 +21,7 @@ from tests.support.azure.wire import Front, Reply, Request
 
 if TYPE_CHECKING:
     import socket
+    import ssl
 
     from tests.support.openbao import OpenBao
     from tests.support.tls import Certificate, TLSAuthority
@@ -94,7 +95,7 @@ class FrontDoor:
             how = self.faults.strike(exchange)
         if how is None:
             return proceed()
-        reply = how(Call(connection, proceed, self._front.stopping))
+        reply = how(Call(connection, proceed, self._front.stopping, path))
         if reply is not None:
             exchange.status = reply.status
         return reply

@@ -46,6 +46,7 @@ class Call:
     connection: socket.socket
     proceed: Callable[[], Reply]
     stopping: threading.Event
+    path: str = ""
 
     def drip(self, data: bytes, every: float) -> None:
         """Send byte by byte, `every` seconds, until the other side goes away."""
@@ -63,6 +64,11 @@ def answers(status: int, body: object = b"", **headers: str) -> How:
     """Answer this, and do nothing; `Retry_After` is the header Retry-After."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda _: Reply(status, body, given)
+
+
+def redirects(address: str) -> How:
+    """Send the client to the same place at another address."""
+    return lambda call: Reply(307, b"", {"Location": address + call.path})
 
 
 def hangs(call: Call) -> None:

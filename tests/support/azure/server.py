@@ -160,7 +160,7 @@ class AzureCloud:
             how = self.faults.strike(exchange)
         if how is None:
             return proceed()
-        reply = how(Call(connection, proceed, self._proxy.stopping))
+        reply = how(Call(connection, proceed, self._proxy.stopping, path))
         if reply is not None:
             exchange.status = reply.status
         return reply

@@ -1,0 +1,46 @@
+"""What is asked of a store while something is wrong, and what the agent says of it."""
+
+from __future__ import annotations
+
+import time
+
+from tests.faults.stores import INTERVAL
+from tests.faults.table import ERRORS
+
+
+class Met:
+    """A fault at a store from now until its `end`, and what is asked of the store meanwhile."""
+
+    def __init__(self, store, fault):
+        self._store, self._fault = store, fault
+        self._before, self._began = self._asked, time.monotonic()
+        store.begin(fault)
+
+    @property
+    def _asked(self):
+        return len(self._store.exchanges) + self._store.accepted
+
+    @property
+    def again(self):
+        """Whether it was met, and met again."""
+        return self._asked - self._before >= 3
+
+    def end(self):
+        """End it; what was asked meanwhile is no more than a poll at every interval may ask."""
+        self._store.end()
+        self._ended_at = time.time()
+        took, asked = time.monotonic() - self._began, self._asked - self._before
+        # A request may need a connection of its own.
+        assert asked <= 2 * self._fault.most * (took / INTERVAL + 2), f"{asked} in {took:.1f} s"
+
+    @property
+    def polls_to_recover(self):
+        """How many polls have begun between its end and the last publication."""
+        published_at = (self._store.directory / "..data").lstat().st_mtime
+        return self._store.polls(self._ended_at, published_at)
+
+
+def has_told(agent, code, published):
+    """Whether the log has told of the error that `init` exits with so, and of what is published meanwhile."""
+    records = agent.logged("", fault=ERRORS[code])
+    return any(record["published"].startswith(published) for record in records)
