@@ -41,6 +41,6 @@ class Met:
 
 
 def has_told(agent, code, published):
-    """Whether the log has told of the error that `init` exits with so, and of what is published meanwhile."""
+    """Whether the log has told of the error of an exit code, and of what is published meanwhile."""
     records = agent.logged("", fault=ERRORS[code])
     return any(record["published"].startswith(published) for record in records)

@@ -89,6 +89,8 @@ def test_a_lease_that_ends_is_followed_by_the_next_without_a_fault(vault, oracle
         agent.until(lambda: oracle.now == "second")
         assert not [each for each in agent.log if each["level"] in ("error", "warning")]
 
+    assert 403 not in {each.status for each in vault.exchanges}, "it was not waited for"
+
 
 @pytest.mark.parametrize(
     "spoil",
