@@ -37,6 +37,8 @@ class Store(Protocol):
     directory: Path
     environ: dict[str, object]
     keeps_history: bool
+    requests_of_an_attempt: int
+    """How many there are at most, with the login's, where the first fault ends it."""
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -69,6 +71,7 @@ class Vault:
     """A secret of a KV engine of an OpenBao behind its door, and istiod's login there."""
 
     section = "vault"
+    requests_of_an_attempt = 1
 
     def __init__(
         self,
@@ -137,6 +140,7 @@ class KeyVault:
 
     section = "azure"
     keeps_history = True
+    requests_of_an_attempt = 8
 
     def __init__(self, azure: AzureCloud, home: Path) -> None:
         self.azure = azure
