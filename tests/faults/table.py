@@ -105,7 +105,7 @@ CERTIFICATES = (
 
 FAULTS = (*ON_THE_WIRE, *ANSWERS, *NONSENSE, *REDIRECTS, *CERTIFICATES)
 
-# Each kind of fault once, here or there, in the usual run; every one of them, at every store, with `--long`.
+# In the usual run each kind of fault is met once, here or there; with `--long` all, at every store.
 USUAL = {
     "vault": (
         *("reset", "hang", "half a body", "403", "404", "503", "429 with Retry-After"),

@@ -63,7 +63,7 @@ def test_an_answer_without_end_costs_no_memory(vault):
         agent.until(lambda: oracle.now == "second")
         grown = peak(agent) - before
 
-    assert grown < 60, f"{grown:.0f} MiB"
+    assert grown < 90, f"{grown:.0f} MiB, and it was sent 100 several times"
 
 
 def peak(agent):
