@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+import tempfile
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -15,9 +17,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 DAY = timedelta(days=1)
+
+Certificate = Literal["good", "untrusted", "wrong name", "expired"]
+"""What a server may show to its clients."""
 
 
 def _name(text: str) -> x509.Name:
@@ -49,12 +53,15 @@ class TLSAuthority:
         not_after: datetime | None = None,
         client: bool = False,
         names: Sequence[str] = ("localhost",),
+        ip: bool = True,
     ) -> tuple[Path, Path]:
         """Return the files of a new certificate, for the names and 127.0.0.1, and of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         not_after = not_after or datetime.now(UTC) + DAY
         usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
-        hosts = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), *map(x509.DNSName, names)]
+        hosts: list[x509.GeneralName] = [x509.DNSName(each) for each in names]
+        if ip:
+            hosts.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
         certificate = (
             self._builder(key.public_key(), not_after - 2 * DAY, not_after)
             .subject_name(_name(name))
@@ -74,6 +81,20 @@ class TLSAuthority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*self.issue(name, **how))
         return context
+
+    def showing(
+        self, certificate: Certificate, name: str, names: Sequence[str] = ("localhost",)
+    ) -> ssl.SSLContext:
+        """Return a context for a server with a certificate that is good, or not."""
+        if certificate == "wrong name":
+            return self.server_context(f"{name}-elsewhere", names=("elsewhere.example",), ip=False)
+        if certificate == "expired":
+            then = datetime.now(UTC) - timedelta(hours=1)
+            return self.server_context(f"{name}-old", names=names, not_after=then)
+        if certificate == "untrusted":
+            with tempfile.TemporaryDirectory() as directory:
+                return TLSAuthority(Path(directory)).server_context(name, names=names)
+        return self.server_context(name, names=names)
 
     def _builder(
         self, key: ec.EllipticCurvePublicKey, start: datetime, end: datetime

@@ -95,20 +95,37 @@ class KeyVaultSource:
         list there is one, of the newest versions.
         """
         read: Contents = {}
-        if self._clock() >= self._list_at:
-            try:
-                self._look()
-            except AzureRefused as refused:
-                if refused.status != _FORBIDDEN or refused.code in _NETWORK:
-                    raise self._explained(refused, "list the versions of") from refused
-            else:
-                yield from self._listed(read)
-                return
+        if self._may_list():
+            yield from self._listed(read)
+            return
         newest = self._newest(read)
+        # Only now: who may not read either has no role yet, and it will bring both. And once more:
+        # what was refused for a moment is permitted, and behind the newest are sets to be known.
+        if self._may_list():
+            yield from self._listed(read)
+            return
+        self._tell_once(
+            "list",
+            f"The login may not list the versions of the secrets in {self.name}: a pod that starts"
+            " while a set is being stored waits for its end, older sets are not there to go back"
+            " to, and a new root is staged only by agents that run already. The role Key Vault"
+            " Secrets User allows it, or the secret permission List.",
+        )
         if self._clock() >= self._list_at:
-            # Only now: who may not read either has no role yet, and it will bring both.
             self._list_at = self._clock() + _LIST_AGAIN
         yield newest
+
+    def _may_list(self) -> bool:
+        """Bring all shelves up to date, unless that is not permitted, or was not a while ago."""
+        if self._clock() < self._list_at:
+            return False
+        try:
+            self._look()
+        except AzureRefused as refused:
+            if refused.status != _FORBIDDEN or refused.code in _NETWORK:
+                raise self._explained(refused, "list the versions of") from refused
+            return False
+        return True
 
     def _look(self) -> None:
         """Bring all shelves up to date, as of one moment.
@@ -176,13 +193,6 @@ class KeyVaultSource:
                 f" {late[0].not_before:%FT%TZ}.",
                 hint=f"To read the one before, the login must be allowed to list.\n{self._grant}",
             )
-        self._tell_once(
-            "list",
-            f"The login may not list the versions of the secrets in {self.name}: a pod that starts"
-            " while a set is being stored waits for its end, older sets are not there to go back"
-            " to, and a new root is staged only by agents that run already. The role Key Vault"
-            " Secrets User allows it, or the secret permission List.",
-        )
         self._tell_of_expiry(stored, now)
         # What was before it cannot be told.
         return self._revision(replace(stored, is_first=False), read)

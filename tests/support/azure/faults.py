@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 class Exchange:
     """A request that has arrived; `status` is None until it is answered, if it ever is.
 
-    `to` is the kind of host: entra, vault, imds, appService, or elsewhere.
+    `to` is the kind of host: entra, vault, imds, appService, or elsewhere. `at` is when, in
+    seconds of the wall clock, as files have it.
     """
 
     to: str
@@ -34,6 +36,7 @@ class Exchange:
     method: str
     path: str
     status: int | None = None
+    at: float = field(default_factory=time.time)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Call:
     connection: socket.socket
     proceed: Callable[[], Reply]
     stopping: threading.Event
+    path: str = ""
 
     def drip(self, data: bytes, every: float) -> None:
         """Send byte by byte, `every` seconds, until the other side goes away."""
@@ -60,6 +64,11 @@ def answers(status: int, body: object = b"", **headers: str) -> How:
     """Answer this, and do nothing; `Retry_After` is the header Retry-After."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda _: Reply(status, body, given)
+
+
+def redirects(address: str) -> How:
+    """Send the client to the same place at another address."""
+    return lambda call: Reply(307, b"", {"Location": address + call.path})
 
 
 def hangs(call: Call) -> None:
@@ -81,6 +90,18 @@ def halves(call: Call) -> None:
     """Do it, and send all but the last half of the answer's body."""
     head, _, body = bytes(call.proceed()).partition(b"\r\n\r\n")
     call.connection.sendall(head + b"\r\n\r\n" + body[: len(body) // 2])
+
+
+def floods(size: int = 100 << 20) -> How:
+    """Send a body of so many bytes, or as many of them as the other side takes."""
+
+    def fault(call: Call) -> None:
+        call.connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode())
+        block = b" " * (1 << 20)
+        for _ in range(size // len(block)):
+            call.connection.sendall(block)
+
+    return fault
 
 
 def drips(every: float = 0.05) -> How:

@@ -18,11 +18,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import tempfile
 import threading
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tests.support.azure.clouds import AUTHORITIES, CLOUDS, TLS_NAMES, Clock
 from tests.support.azure.entra import EntraID, Tenant
@@ -38,7 +35,6 @@ from tests.support.azure.secrets_api import SecretsAPI
 from tests.support.azure.tokens import Issued
 from tests.support.azure.vault import KeyVault
 from tests.support.azure.wire import Proxy, Refused, Reply, Request
-from tests.support.tls import TLSAuthority
 
 if TYPE_CHECKING:
     import ssl
@@ -46,7 +42,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-Certificate = Literal["good", "untrusted", "wrong name", "expired"]
+    from tests.support.tls import Certificate, TLSAuthority
 
 
 class AzureCloud:
@@ -55,7 +51,7 @@ class AzureCloud:
     def __init__(self, authority: TLSAuthority) -> None:
         self._authority = authority
         self._lock = threading.Lock()
-        self._contexts = {"good": authority.server_context("azure", names=TLS_NAMES)}
+        self._contexts = {"good": authority.showing("good", "azure", TLS_NAMES)}
         self._presented: dict[str, Certificate] = {}
         self._proxy = Proxy(self._respond, self._context)
         self.clock = Clock()
@@ -133,20 +129,20 @@ class AzureCloud:
         """Show this certificate to the next connections to a host."""
         self._presented[host] = certificate
 
+    def cut(self) -> None:
+        """End every connection, so that the next request needs another one."""
+        self._proxy.cut()
+
+    @property
+    def accepted(self) -> int:
+        """How many connections there were."""
+        return self._proxy.accepted
+
     def _context(self, host: str) -> ssl.SSLContext:
         certificate = self._presented.get(host, "good")
         if certificate not in self._contexts:
-            self._contexts[certificate] = self._bad_context(certificate)
+            self._contexts[certificate] = self._authority.showing(certificate, "azure", TLS_NAMES)
         return self._contexts[certificate]
-
-    def _bad_context(self, certificate: Certificate) -> ssl.SSLContext:
-        if certificate == "wrong name":
-            return self._authority.server_context("azure-elsewhere")
-        if certificate == "expired":
-            then = datetime.now(UTC) - timedelta(hours=1)
-            return self._authority.server_context("azure-old", names=TLS_NAMES, not_after=then)
-        with tempfile.TemporaryDirectory() as directory:
-            return TLSAuthority(Path(directory)).server_context("azure", names=TLS_NAMES)
 
     def _respond(self, request: Request, connection: socket.socket) -> Reply | None:
         # The SDK ends the path of a newest version with a slash.
@@ -164,7 +160,7 @@ class AzureCloud:
             how = self.faults.strike(exchange)
         if how is None:
             return proceed()
-        reply = how(Call(connection, proceed, self._proxy.stopping))
+        reply = how(Call(connection, proceed, self._proxy.stopping, path))
         if reply is not None:
             exchange.status = reply.status
         return reply

@@ -95,6 +95,8 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.stopping = threading.Event()
+        self.accepted = 0
+        """How many connections there were."""
 
     def __enter__(self) -> Self:
         self._begin(self._accept)
@@ -102,13 +104,19 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self.stopping.set()
-        for used in (self._listener, *self._open.copy()):
-            with contextlib.suppress(OSError):
-                # Not the TLS layer's own, which another thread may be reading through.
-                socket.socket.shutdown(used, socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self.cut()
         self._listener.close()
         for thread in self._threads:
             thread.join(5)
+
+    def cut(self) -> None:
+        """End every connection, so that the next request needs another one."""
+        for used in self._open.copy():
+            with contextlib.suppress(OSError):
+                # Not the TLS layer's own, which another thread may be reading through.
+                socket.socket.shutdown(used, socket.SHUT_RDWR)
 
     def _begin(self, work: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=work, args=args, daemon=True)
@@ -121,6 +129,7 @@ class Proxy:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            self.accepted += 1
             connection.settimeout(IDLE)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._begin(self._serve, connection)
@@ -157,6 +166,24 @@ class Proxy:
                 yield connection
         finally:
             self._open.discard(connection)
+
+
+class Front(Proxy):
+    """A server of its own at `url`, in TLS from the start, with the context that `tls` returns.
+
+    The context may be raised as an `OSError` instead: then a connection ends before its handshake.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        return self.address.replace("http://127.0.0.1", "https://localhost")
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), self._held(connection):
+            context = self._tls("localhost")
+            with self._held(context.wrap_socket(connection, server_side=True)) as secured:
+                self._converse(secured, "localhost")
 
 
 def read(stream: BufferedReader, host: str) -> Request | None:

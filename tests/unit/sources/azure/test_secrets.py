@@ -434,6 +434,16 @@ class TestWithoutThePermissionToList:
         assert len(versions(secrets)) == 2
         assert "may not list" not in caplog.text
 
+    def test_a_refusal_that_has_passed_when_the_newest_are_read_does_not_hide_the_history(
+        self, azure, vault, app, source, old
+    ):
+        store(vault, old, created_on=1_700_000_000)
+        store_part(vault, old, "roots")
+        vault.grant(app, "list")
+        azure.faults.inject(answers(403), path="/versions$")
+
+        assert len(versions(source())) == 2
+
     def test_a_push_in_the_middle_is_a_mixture_that_is_refused(
         self, vault, source, old, new, start
     ):
