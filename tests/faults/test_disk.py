@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import resource
 import shutil
-import signal
 import subprocess
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.effort import effort
 from tests.support.oracle import NOTHING
 from tests.support.process import until
 from tests.support.sites import LAYOUTS, Site
@@ -57,27 +57,33 @@ class Fault:
         return stack
 
 
+def _fill(write):
+    """Call `write` until there is no room for another."""
+    for number in count():
+        try:
+            write(number)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return
+
+
 @contextmanager
 def _full(site, agent):
     filler = site.volume / "somebody-elses-file"
-    with pytest.raises(OSError, match="No space") as raised, filler.open("wb", buffering=0) as file:
-        for _ in count():
-            file.write(b"." * 4096)
-    assert raised.value.errno == errno.ENOSPC
+    with filler.open("wb", buffering=0) as file:
+        _fill(lambda _: file.write(b"." * 4096))
     yield
     filler.unlink()
 
 
 @contextmanager
 def _out_of_inodes(site, agent):
-    made = []
-    with pytest.raises(OSError, match="No space"):
-        for number in count():
-            made.append(site.volume / f"somebody-elses-{number}")
-            made[-1].touch()
+    filler = site.volume / "somebody-elses-directory"
+    filler.mkdir()
+    _fill(lambda number: (filler / str(number)).touch())
     yield
-    for each in made:
-        each.unlink(missing_ok=True)
+    shutil.rmtree(filler)
 
 
 @contextmanager
@@ -184,11 +190,17 @@ FAULTS = {
     "a foreign version": Fault(_foreign_version, "not made by certagent", layouts=("gateway",)),
     "a foreign swap": Fault(_foreign_swap, "not made by certagent", takes=True),
 }
-BOTH = [
+_ONE_OR_BOTH = effort(1, 2)
+"""The layouts share what meets a disk: the usual run tries one of them with each fault, in turn."""
+
+FAULTS_AND_LAYOUTS = [
     pytest.param(layout, fault, id=f"{name}-{layout}")
-    for name, fault in FAULTS.items()
-    for layout in fault.layouts
+    for turn, (name, fault) in enumerate(FAULTS.items())
+    for layout in (fault.layouts[turn % 2 :] + fault.layouts)[:_ONE_OR_BOTH]
 ]
+
+
+EITHER = LAYOUTS[:_ONE_OR_BOTH]
 
 
 def _in_turn(found):
@@ -196,7 +208,7 @@ def _in_turn(found):
     return [name for name, _ in groupby(each for each in found if each != NOTHING)]
 
 
-@pytest.mark.parametrize(("layout", "fault"), BOTH)
+@pytest.mark.parametrize(("layout", "fault"), FAULTS_AND_LAYOUTS)
 def test_a_running_agent_keeps_its_set_and_publishes_the_newest_once_the_fault_ends(
     tmp_path, layout, fault
 ):
@@ -223,26 +235,36 @@ def test_a_running_agent_keeps_its_set_and_publishes_the_newest_once_the_fault_e
     assert _in_turn(oracle.found) == ["first", "third"]
 
 
-@pytest.mark.parametrize(("layout", "fault"), BOTH)
-def test_a_newborn_publishes_nothing_and_fails_with_its_cause_until_the_fault_has_ended(
-    tmp_path, layout, fault
-):
+@pytest.mark.parametrize(("layout", "fault"), FAULTS_AND_LAYOUTS)
+def test_a_newborn_fails_with_the_cause_and_leaves_nothing_behind(tmp_path, layout, fault):
     site = Site(tmp_path, layout)
     site.push("first")
     with fault.on(site), site.oracle() as oracle:
         with fault.act(site, None):
             failed = site.init(fault.prefix())
-            assert failed.code == CANNOT_WRITE
-            assert fault.says in failed.stderr
-            assert oracle.now == NOTHING
-        assert site.init().code == 0
-        oracle.until("first")
-        assert site.is_tidy
+        assert failed.code == CANNOT_WRITE
+        assert fault.says in failed.stderr
+        assert list(site.output.iterdir()) == []
+    assert oracle.found == []
+
+
+@pytest.mark.parametrize("name", ["full", "a link in its place"])
+def test_a_newborn_that_may_wait_publishes_once_the_fault_has_ended(tmp_path, name):
+    site, fault = Site(tmp_path, "istiod"), FAULTS[name]
+    site.push("first")
+    with fault.on(site), site.oracle() as oracle:
+        with fault.act(site, None):
+            stack = ExitStack()
+            agent = stack.enter_context(site.run(verb="init"))
+            agent.until(lambda: agent.logged(fault.says))
+        with stack:
+            assert agent.process.wait(20) == 0
     assert oracle.found == ["first"]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", ["full", "read-only", "forbidden"])
+@pytest.mark.parametrize(
+    ("layout", "name"), [("istiod", "full"), ("gateway", "read-only"), ("istiod", "forbidden")]
+)
 def test_an_agent_that_is_born_again_meanwhile_serves_what_is_there(tmp_path, layout, name):
     site, fault = Site(tmp_path, layout), FAULTS[name]
     site.push("first")
@@ -254,14 +276,10 @@ def test_an_agent_that_is_born_again_meanwhile_serves_what_is_there(tmp_path, la
             agent.until(lambda: agent.logged("found a good set"))
             told = agent.until(lambda: agent.logged(fault.says))[0]
             assert told["published"].endswith(" stays")
-            agent.signal(signal.SIGKILL)
-            agent.process.wait(10)
-        with site.run(fault.prefix()):
-            oracle.until("second")
-    assert oracle.found == ["first", "second"]
+    assert oracle.found == ["first"]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", EITHER)
 def test_a_directory_that_was_removed_is_made_again_with_the_newest_set(tmp_path, layout):
     site = Site(tmp_path, layout)
     site.push("first")
@@ -276,7 +294,7 @@ def test_a_directory_that_was_removed_is_made_again_with_the_newest_set(tmp_path
     assert _in_turn(oracle.found) == ["first", "second"]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", EITHER)
 def test_another_volume_at_the_same_path_is_published_to_and_so_is_the_one_below_it(
     tmp_path, layout
 ):
