@@ -10,7 +10,7 @@ enters the stage for the first time it makes the file, and goes on once the file
 
 from __future__ import annotations
 
-import datetime as real
+import datetime as dt
 import importlib
 import inspect
 import os
@@ -45,20 +45,20 @@ _PATIENCE = 60.0
 """Seconds that a stage waits at most, should its test be gone."""
 
 
-def offset() -> real.timedelta:
+def offset() -> dt.timedelta:
     """Return by how much the clock is wrong now."""
     try:
-        return real.timedelta(seconds=float(Path(os.environ[CLOCK]).read_text() or 0))
+        return dt.timedelta(seconds=float(Path(os.environ[CLOCK]).read_text() or 0))
     except FileNotFoundError:
-        return real.timedelta()
+        return dt.timedelta()
 
 
-class ShiftedTime(real.datetime):
+class ShiftedTime(dt.datetime):
     """The class `datetime`, but for what it takes the present time to be."""
 
     @classmethod
-    def now(cls, tz: real.tzinfo | None = None) -> real.datetime:  # type: ignore[override]
-        return real.datetime.now(tz) + offset()
+    def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
+        return dt.datetime.now(tz) + offset()
 
 
 def shift_the_clock() -> None:
