@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 COMMAND = (sys.executable, "-m", "certagent")
 DEADLINE = 20.0
-_CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def started(module: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
         [sys.executable, "-m", module, *map(str, arguments)],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=_CHECKOUT,
+        cwd=CHECKOUT,
     )
     assert process.stdout is not None
     try:
