@@ -54,6 +54,7 @@ class Site:
     layout: str
     sets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    hooks: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.source = self.home / "source"
@@ -101,6 +102,7 @@ class Site:
             "kind": "ca" if self.layout == "istiod" else "tls",
             "source": {"files": {"directory": str(self.source)}},
             "output": {"directory": str(self.output)},
+            "hooks": self.hooks,
         }
         config = {"refresh": {"interval": "100ms"}, **self.options, "bundles": [bundle]}
         file = self.home / "certagent.yaml"
