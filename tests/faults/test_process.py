@@ -142,10 +142,12 @@ def test_a_stop_during_a_hook_is_0_and_the_set_is_published(tmp_path, prefix):
     site = Site(tmp_path, "gateway", hooks=[hook])
     site.push("first")
     with site.oracle() as oracle, site.run(prefix) as agent:
+        oracle.until("first")
+        site.push("second")
         agent.until(up.exists)
         _stop(agent, prefix)
         assert agent.process.wait(20) == 0
-        oracle.until("first")
+    assert oracle.found == ["first", "second"]
     assert agent.logged("the agent ends before a hook was told")
 
 

@@ -27,10 +27,10 @@ from tests.support.scraping import metric
 if TYPE_CHECKING:
     from tests.support.process import Running
 
-POLLS = effort(700, 60_000)
+POLLS = effort(500, 60_000)
 """After the agent has settled; at an interval of 50 ms, 60 000 are an hour."""
 
-SAMPLES = effort(24, 240)
+SAMPLES = effort(20, 240)
 MOST_BYTES_A_POLL = effort(600, 32)
 """A leak of one short string a poll is over the long form's; the short form sees one of a record,
 because 1 MiB, an allocator's step, lies within 600 bytes a poll."""

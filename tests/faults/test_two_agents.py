@@ -24,7 +24,7 @@ def test_the_second_waits_says_so_and_takes_over_when_the_first_ends(tmp_path, l
             assert "an output directory of its own" in told["hint"]
             site.push("second")
             oracle.until("second")
-            assert len(winner.publications) == 2
+            winner.until(lambda: len(winner.publications) == 2)
             assert other.publications == []
             assert winner.logged("", level="error") == []
 
