@@ -17,11 +17,10 @@ import pytest
 
 from tests.support import meddled
 from tests.support.effort import effort
-from tests.support.material import fields, make_root
 from tests.support.namespaces import first_inside, pid_1
 from tests.support.process import CHECKOUT, COMMAND, running, until
-from tests.support.scripted import ScriptedServer, answer
 from tests.support.sites import LAYOUTS, Site, material
+from tests.support.slow_vault import SlowVault
 
 KILLS = effort(4, 200)
 FREEZES = effort(10, 500)
@@ -151,34 +150,13 @@ def test_a_stop_during_a_hook_is_0_and_the_set_is_published(tmp_path, prefix):
     assert agent.logged("the agent ends before a hook was told")
 
 
-def _slow_vault(raw, slow, arrived, released):
-    """A Vault that holds back what it answers to a path."""
-
-    def script(asked, _):
-        if slow in asked.path:
-            arrived.set()
-            released.wait(20)
-        if asked.path.endswith("/login"):
-            return answer(200, {"auth": {"client_token": "a-token", "lease_duration": 900}})
-        if "/internal/" in asked.path:
-            return answer(200, {"data": {"type": "kv", "path": "kv/", "options": {"version": "2"}}})
-        if asked.path.endswith("revoke-self"):
-            return answer(204)
-        metadata = {"version": 2, "created_time": "2026-01-02T03:04:05Z"}
-        return answer(200, {"data": {"data": fields(raw), "metadata": metadata}})
-
-    return ScriptedServer(script)
-
-
 @pytest.mark.parametrize("slow", ["/login", "/data/istiod"])
 def test_a_stop_of_pid_1_during_a_request_is_0(tmp_path, slow):
     """As for any other process, for which tests/integration/test_vault_stop.py shows it."""
-    arrived, released = threading.Event(), threading.Event()
     (tmp_path / "token").write_text("a.b.c")
     prefix = pid_1()
-    raw = make_root().intermediate().raw()
     with (
-        _slow_vault(raw, slow, arrived, released) as server,
+        SlowVault(slow) as server,
         running(
             command=(*prefix, *COMMAND),
             VAULT_ADDR=server.address,
@@ -188,8 +166,8 @@ def test_a_stop_of_pid_1_during_a_request_is_0(tmp_path, slow):
             CERTAGENT_VAULT_TOKEN_FILE=tmp_path / "token",
         ) as agent,
     ):
-        agent.until(arrived.is_set)
+        agent.until(lambda: server.paths()[-1:] == [slow.rpartition("/")[2]])
         _stop(agent, prefix)
-        released.set()
+        server.released.set()
         assert agent.process.wait(20) == 0
     assert {record["level"] for record in agent.log} <= {"info"}
