@@ -102,10 +102,17 @@ def test_an_agent_that_is_frozen_at_any_moment_shows_a_whole_set_and_goes_on_onc
 
 # A stop during each stage
 
+PID_1 = "PID 1"
+STOPS = [
+    *((stage, "child") for stage in meddled.STAGES),
+    *((stage, PID_1) for stage in effort(["publish"], list(meddled.STAGES))),
+]
 
-@pytest.fixture(params=["", "PID 1"])
+
+@pytest.fixture
 def prefix(request):
-    return pid_1() if request.param else ()
+    """What an agent is started with, where it is to be PID 1."""
+    return pid_1() if request.param == PID_1 else ()
 
 
 def _stop(agent, prefix):
@@ -114,27 +121,25 @@ def _stop(agent, prefix):
     os.kill(first_inside(pid) if prefix else pid, signal.SIGTERM)
 
 
-@pytest.mark.parametrize("stage", meddled.STAGES)
+@pytest.mark.parametrize(("stage", "prefix"), STOPS, indirect=["prefix"])
 def test_a_stop_during_a_pass_is_0_and_nothing_is_left_half_done(tmp_path, stage, prefix):
-    """What the stage has begun is finished, or was not begun: the next agent finds nothing odd."""
+    """A pass that has begun is finished."""
     site, gate = Site(tmp_path, "gateway"), tmp_path / "gate"
     site.push("first")
-    site.init()
-    site.push("second")
     command = (*prefix, *meddled.COMMAND)
     environ = {meddled.STAGE: stage, meddled.GATE: gate, "PYTHONPATH": CHECKOUT}
-    with site.oracle() as oracle:
-        oracle.until("first")
-        with running(*site.words, command=command, **environ) as agent:
-            agent.until(gate.exists)
-            _stop(agent, prefix)
-            assert site.found() == site.sets["first"]
-            gate.unlink()
-            assert agent.process.wait(20) == 0
-        assert site.found() == site.sets["second"], "a pass that has begun is finished"
+    with site.oracle() as oracle, running(*site.words, command=command, **environ) as agent:
+        agent.until(gate.exists)
+        _stop(agent, prefix)
+        assert oracle.found == []
+        gate.unlink()
+        assert agent.process.wait(20) == 0
+    assert oracle.found == ["first"]
+    assert site.is_tidy
     assert {record["level"] for record in agent.log} <= {"info"}
 
 
+@pytest.mark.parametrize("prefix", effort([PID_1], [PID_1, "child"]), indirect=True)
 def test_a_stop_during_a_hook_is_0_and_the_set_is_published(tmp_path, prefix):
     up = tmp_path / "up"
     hook = {"name": "slow", "kind": "exec", "command": ["sh", "-c", f"echo > {up}; exec sleep 60"]}
