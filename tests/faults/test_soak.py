@@ -10,6 +10,7 @@ Sen), which a step or two do not move.
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 import re
 from dataclasses import dataclass
@@ -177,5 +178,7 @@ def test_an_agent_that_stays_holds_no_more_than_it_did(cluster, tmp_path):
     told = "\n".join(map(str, samples))
     assert logins > 3, "leases ended"
     assert slope(samples[len(samples) // 2 :]) < MOST_BYTES_A_POLL, told
-    assert max(each.threads for each in last) <= max(each.threads for each in first), told
-    assert max(each.descriptors for each in last) <= max(each.descriptors for each in first), told
+    # Most of the time: our own scrape may be another connection, and another thread, at any moment.
+    assert median(each.threads for each in last) <= median(each.threads for each in first), told
+    opened = (median(each.descriptors for each in quarter) for quarter in (first, last))
+    assert operator.ge(*opened), told
