@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct
 
 _UNNOTICED = timedelta(seconds=1)
 """By so much the two may drift apart without being told: NTP corrects small errors by running the
 clock up to 500 ppm faster or slower (adjtimex(2)), which is under a second in half an hour."""
 
 
-@dataclass(frozen=True, slots=True)
-class Instant:
+class Instant(Struct, frozen=True):
     """A moment by both clocks: `wall` may be set at any time, `monotonic` (seconds) never is."""
 
     wall: datetime
