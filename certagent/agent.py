@@ -19,6 +19,7 @@ from msgspec import Struct
 from certagent.assignment import Listener
 from certagent.errors import AccessDenied, CertagentError, OutputError, SourceUnavailable, Stopping
 from certagent.keeper import Keeper
+from certagent.runtime.clocks import Instant
 from certagent.runtime.logs import fields
 from certagent.runtime.signals import Wake
 from certagent.runtime.status import AgentStatus
@@ -93,12 +94,17 @@ class _Task(Struct):
 
     keeper: Keeper
     due: float = 0.0
-    turned_at: float = -math.inf
+    turned: Instant | None = None
     failures: int = 0
     succeeded: bool = False
     error: CertagentError | None = None
     reported: str = ""
     reported_at: float = 0.0
+
+    @property
+    def turned_at(self) -> float:
+        """When its last pass began (monotonic seconds)."""
+        return self.turned.monotonic if self.turned else -math.inf
 
     @property
     def works(self) -> bool:
@@ -221,8 +227,10 @@ class Agent:
             self.status = self._status(0.0)
 
     def _pass(self, task: _Task) -> None:
-        now = datetime.now(UTC)
-        task.turned_at = time.monotonic()
+        before, task.turned = task.turned, Instant.now()
+        now = task.turned.wall
+        if before is not None and (step := task.turned.set_since(before)):
+            task.keeper.clock_was_set(step)
         try:
             task.keeper.refresh(now)
         except Stopping:

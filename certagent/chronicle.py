@@ -22,7 +22,7 @@ from certagent.material.timeline import reaches_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from certagent.material.certificates import Certificate
     from certagent.material.finding import Finding
@@ -39,7 +39,7 @@ class Judged(Struct, frozen=True):
     `revision` is None where it was refused, and `findings` say why; of a good one they are
     warnings. `created_at` is the store's time, or None where it tells none. `expires_at`,
     `is_first` and `is_mixture` are those of `sources.Revision`; `is_issued` tells that nobody
-    stored it.
+    stored it, `dated_here` that its time is when this process saw it, by its own clock.
     """
 
     version: str
@@ -50,6 +50,7 @@ class Judged(Struct, frozen=True):
     is_first: bool = False
     is_mixture: bool = False
     is_issued: bool = False
+    dated_here: bool = False
 
     @property
     def bundle(self) -> VerifiedBundle | None:
@@ -63,6 +64,12 @@ class Judged(Struct, frozen=True):
             return self
         return replace(self, revision=self.revision.unrenewed)
 
+    def moved(self, by: timedelta) -> Judged:
+        """Return it after the clock by which it was dated was set."""
+        if not self.dated_here or self.revision is None:
+            return self
+        return replace(self, revision=self.revision.stored(self.revision.stored_at + by))
+
     @property
     def withdrawn(self) -> str:
         """How the store took the version back; empty where it did not."""
@@ -70,16 +77,22 @@ class Judged(Struct, frozen=True):
 
 
 def judge(
-    revision: Revision, now: datetime, pins: frozenset[str] = frozenset(), kind: Kind = CA
+    revision: Revision,
+    now: datetime,
+    pins: frozenset[str] = frozenset(),
+    kind: Kind = CA,
+    *,
+    seen: datetime | None = None,
 ) -> Judged:
     """Verify a revision as of the moment it came into force, so that the verdict stands for ever.
 
-    A store without times is judged as of `now`, when its content was first seen; so is one whose
-    clock is ahead of ours, because istiod will read the set by our clock. `pins` are the SHA-256
+    A store without times is judged as of when its content was first `seen`, which is `now` unless
+    told; one whose clock is ahead of ours as of `now`, because istiod will read the set by our
+    clock. `pins` are the SHA-256
     (hex) of the roots that may be trusted; none means any.
     """
     version, created_at = revision.version, revision.created_at
-    stored = min(created_at or now, now)
+    stored = created_at or seen or now
     told = partial(
         Judged,
         version,
@@ -96,7 +109,7 @@ def judge(
         return told(tombstone)
     try:
         bundle = kind.decode(revision.load())
-        verified = kind.verify(bundle, max(stored, bundle.not_before))
+        verified = kind.verify(bundle, max(min(stored, now), bundle.not_before))
     except MaterialRefused as refused:
         return told(None, refused.findings)
     if strangers := tuple(unpinned(bundle, pins)):
@@ -126,11 +139,35 @@ class Chronicle(Struct):
     entries: tuple[Judged, ...] = ()
     first_seen: dict[str, datetime] = field(default_factory=dict)
     is_cut: bool = False
+    _dated_here: str = ""
+    _was_set: bool = False
 
     @property
     def revisions(self) -> list[HistoricRevision[Certificate]]:
-        """What `plan` needs: the good ones and the tombstones, oldest first."""
+        """The good ones and the tombstones, oldest first."""
         return [each.revision for each in reversed(self.entries) if each.revision]
+
+    def known_at(self, now: datetime) -> list[HistoricRevision[Certificate]]:
+        """Return what `plan` needs: the revisions, none of them stored later than now.
+
+        A store whose clock is ahead of ours delays nothing. The store's own time stays known: once
+        our clock is set right, the windows count from it, as every other agent's do.
+        """
+        return [each.stored(now) if each.stored_at > now else each for each in self.revisions]
+
+    def clock_was_set(self, by: timedelta) -> None:
+        """Take up that the clock was set forward since the last read; a negative `by` is back.
+
+        What this process dated by it moves along, and its windows go on as they were. A store that
+        tells times is read again as far as the windows reach: by a clock that was ahead, what is
+        within them now was too old to be kept.
+        """
+        self.entries = tuple(each.moved(by) for each in self.entries)
+        self.first_seen = {
+            version: seen + by if version == self._dated_here else seen
+            for version, seen in self.first_seen.items()
+        }
+        self._was_set = True
 
     def read(self, now: datetime, *, again: bool = False) -> None:
         """Bring the history up to date; `again` reads known versions of an open window as well.
@@ -144,15 +181,16 @@ class Chronicle(Struct):
         for revision in self.source.revisions():
             known = self._known(revision)
             if known is None:
-                told.append(judge(revision, self._seen(revision, now), self.pins, self.kind))
+                told.append(self._judge(revision, now))
             found.append(told[-1] if known is None else self.entries[known])
-            if known is not None and not (again and revision.created_at):
+            is_read_again = (again or self._was_set) and revision.created_at
+            if known is not None and not is_read_again:
                 remembered = self.entries[known + 1 :]
                 break
             if self._is_enough(found, now) or len(found) >= LOOKBACK:
                 remembered = ()
                 break
-        before = self.entries
+        before, self._was_set = self.entries, False
         if remembered is None:
             remembered = self._gone_from_the_store(found)
         self.entries = (*found, *remembered)[:LOOKBACK]
@@ -161,6 +199,13 @@ class Chronicle(Struct):
         for judged in told:
             if judged not in before:
                 self.on_judged(judged)
+
+    def _judge(self, revision: Revision, now: datetime) -> Judged:
+        if revision.created_at is not None:
+            return judge(revision, now, self.pins, self.kind)
+        seen = self._seen(revision, now)
+        judged = judge(revision, now, self.pins, self.kind, seen=seen)
+        return replace(judged, dated_here=revision.version == self._dated_here)
 
     def _is_enough(self, found: Sequence[Judged], now: datetime) -> bool:
         read = [each.revision for each in found if each.revision]
@@ -210,8 +255,8 @@ class Chronicle(Struct):
         An earlier process may have seen it first. Only the newest is remembered: what comes back
         after another was seen now.
         """
-        if revision.created_at is not None:
-            return now
-        seen = min(now, self.first_seen.get(revision.version, now))
+        if revision.version not in self.first_seen:
+            self._dated_here = revision.version
+        seen = self.first_seen.get(revision.version, now)
         self.first_seen = {revision.version: seen}
         return seen

@@ -77,7 +77,8 @@ class Keeper:
         try:
             self._now = now
             failure = self._read(now)
-            decision = self._kind.plan(self._chronicle.revisions, now, self.assignment.policy)
+            history = self._chronicle.known_at(now)
+            decision = self._kind.plan(history, now, self.assignment.policy)
             self.changes_at = decision.changes_at
             self.status = replace(self.status, phase=decision.phase.value)
             self._reporter.phase(decision)
@@ -134,6 +135,11 @@ class Keeper:
                     time.monotonic(),
                 )
             )
+
+    def clock_was_set(self, by: timedelta) -> None:
+        """Take up that the clock was set forward since the last pass; a negative `by` is back."""
+        self._reporter.clock_was_set(by)
+        self._chronicle.clock_was_set(by)
 
     def acknowledge(self) -> None:
         """Note that everybody has been told of the published roots; raises `OutputError`."""

@@ -119,6 +119,11 @@ class Reporter:
             ),
         )
 
+    def clock_was_set(self, by: timedelta) -> None:
+        """Tell that the times of the lines before this one, and of what was published, are off."""
+        way = "forward" if by > timedelta() else "back"
+        log.warning("the clock was set %s by %s", way, abs(by), extra=fields(bundle=self._bundle))
+
     def not_adopted(self, version: str, refused: MaterialRefused) -> None:
         """Tell that the set of an earlier run does not hold any more."""
         log.warning(

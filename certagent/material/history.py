@@ -103,6 +103,16 @@ class HistoricRevision(Identified, Generic[RootT], frozen=True):
         """
         return replace(self, not_before=self.stored_at, not_after=until)
 
+    def stored(self, at: datetime) -> HistoricRevision[RootT]:
+        """Return it as if it had been stored at another time.
+
+        With that moves the beginning of a tombstone, and of one who is issued certificates: these
+        have no other.
+        """
+        of_its_own = self.bundle.not_before if self.bundle else self.not_before
+        begins_so = bool(self.withdrawn) or of_its_own != self.not_before
+        return replace(self, stored_at=at, not_before=at if begins_so else self.not_before)
+
     @property
     def unrenewed(self) -> HistoricRevision[RootT]:
         """Return it as of one who is not issued another certificate: this one's end is the end."""

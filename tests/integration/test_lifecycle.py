@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import socket
 import time
-import urllib.error
-import urllib.request
 
 import pytest
 
 from tests.support.material import fields, files, make_root
 from tests.support.openbao import OpenBao, free_port
 from tests.support.process import certagent, published, running
+from tests.support.scraping import get, metric
 
 
 @pytest.fixture(scope="module")
@@ -50,21 +48,6 @@ def environ(openbao, cluster, tmp_path, port):
 def store(openbao, environ, raw, path="istiod/certs") -> None:
     mount = environ["CERTAGENT_SOURCE"].removeprefix("vault:").partition("/")[0]
     openbao.put(mount, path, fields(raw))
-
-
-def get(port: int, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
-
-
-def metric(port: int, name: str) -> float:
-    match = re.search(rf"^{re.escape(name)} (\S+)$", get(port, "/metrics")[1], re.MULTILINE)
-    return float(match[1]) if match else 0.0
 
 
 def requests(port: int) -> float:

@@ -6,7 +6,6 @@ import random
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +26,7 @@ from tests.support.publishing import (
     same,
     versions,
 )
+from tests.support.volumes import mounted
 
 
 @pytest.fixture
@@ -161,21 +161,9 @@ def test_another_process_is_refused_until_the_first_one_dies(sink, path):
 # Volumes
 
 
-@contextmanager
-def _mounted(path, *options):
-    """Mount something over `path`; skip where this process may not."""
-    done = subprocess.run(["mount", *options, str(path)], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip(f"mounting needs privileges: {done.stderr.decode().strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
-
-
 def test_a_volume_that_is_full_keeps_the_old_set_and_nothing_of_the_new_one(sink, path):
     path.mkdir()
-    with _mounted(path, "-t", "tmpfs", "-o", "size=64k", "tmpfs"):
+    with mounted(path, "-t", "tmpfs", "-o", "size=64k", "tmpfs"):
         sink.publish(publication(1))
         before = sorted(path.iterdir())
         with pytest.raises(OutputError, match="the volume is full") as raised:
@@ -190,7 +178,7 @@ def test_a_volume_that_is_full_keeps_the_old_set_and_nothing_of_the_new_one(sink
 
 def test_a_volume_that_is_out_of_inodes_keeps_the_old_set(sink, path):
     path.mkdir()
-    with _mounted(path, "-t", "tmpfs", "-o", "nr_inodes=16", "tmpfs"):
+    with mounted(path, "-t", "tmpfs", "-o", "nr_inodes=16", "tmpfs"):
         sink.publish(publication(1))
         with pytest.raises(OutputError, match="the volume is full"):
             sink.publish(publication(2))
@@ -202,7 +190,7 @@ def test_a_volume_that_is_out_of_inodes_keeps_the_old_set(sink, path):
 def test_a_volume_that_is_mounted_read_only_says_so(sink, path):
     sink.publish(publication(1))
     sink.close()
-    with _mounted(path, "--bind", "-o", "ro", str(path)):
+    with mounted(path, "--bind", "-o", "ro", str(path)):
         assert same(sink.read(), publication(1))
         with pytest.raises(OutputError, match="read-only") as raised:
             sink.publish(publication(2))

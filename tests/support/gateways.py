@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import urllib.error
-import urllib.request
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ import yaml
 from tests.support.material import tls_fields
 from tests.support.openbao import free_port
 from tests.support.process import certagent, running
+from tests.support.scraping import get
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -79,13 +78,7 @@ class Gateways:
         return certagent(*words, **{**self.environ, **environ})
 
     def get(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
+        return get(self.port, path)
 
     def metric(self, name: str, **labels: str) -> float | None:
         wanted = ",".join(f'{key}="{labels[key]}"' for key in sorted(labels))

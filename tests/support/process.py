@@ -15,11 +15,11 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 COMMAND = (sys.executable, "-m", "certagent")
 DEADLINE = 20.0
-_CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,16 @@ def environment(extra: Mapping[str, object]) -> dict[str, str]:
     return {name: str(value) for name, value in merged.items() if value is not None}
 
 
-def certagent(*words: object, stdin: str = "", timeout: float = 60, **environ: object) -> Finished:
+def certagent(
+    *words: object,
+    stdin: str = "",
+    timeout: float = 60,
+    command: Sequence[str] = COMMAND,
+    **environ: object,
+) -> Finished:
     """Run a verb to its end."""
     done = subprocess.run(
-        [*COMMAND, *map(str, words)],
+        [*command, *map(str, words)],
         env=environment(environ),
         input=stdin,
         capture_output=True,
@@ -111,11 +117,13 @@ def until(
 
 
 @contextmanager
-def running(*words: object, verb: str = "run", **environ: object) -> Iterator[Running]:
+def running(
+    *words: object, verb: str = "run", command: Sequence[str] = COMMAND, **environ: object
+) -> Iterator[Running]:
     """Run a verb that stays, with JSON logs, and end it by its process id."""
     environ = {"CERTAGENT_LOG_FORMAT": "json", "CERTAGENT_SERVER_ADDRESS": "127.0.0.1:0", **environ}
     process = subprocess.Popen(
-        [*COMMAND, verb, *map(str, words)],
+        [*command, verb, *map(str, words)],
         env=environment(environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -144,7 +152,7 @@ def started(module: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
         [sys.executable, "-m", module, *map(str, arguments)],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=_CHECKOUT,
+        cwd=CHECKOUT,
     )
     assert process.stdout is not None
     try:

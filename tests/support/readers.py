@@ -1,7 +1,9 @@
 """Processes that read as fast as they can, each in the manner of a real reader.
 
-`python -m tests.support.readers MANNER DIRECTORY LAST` reads until it finds the generation LAST,
-and prints what it found as JSON: how many reads and generations, and every fault. `resolver` is a
+`python -m tests.support.readers MANNER DIRECTORY LAST [LIST]` reads until it finds the generation
+LAST, and prints what it found as JSON: how many reads and generations, and every fault. A file
+names its generation itself (`publishing`), or the LIST tells whose it is (`generations`): then the
+files are those of real sets, of which two may share some. `resolver` is a
 reader that resolves `..data` first; `istiod` waits for an event in the directory, then 100 ms,
 and opens the four files by their names (pilot/pkg/bootstrap/istio_ca.go, handleEvent); `gateway`
 opens each of its files through `current` (pilot-agent, Envoy).
@@ -16,17 +18,20 @@ import os
 import sys
 import time
 
+from tests.support.effort import effort
+from tests.support.generations import Generations
 from tests.support.inotify import CREATE, MODIFY, MOVED_TO, OVERFLOW, Inotify
-from tests.support.publishing import FOUR, MUTUAL_TLS, generation
+from tests.support.publishing import FOUR, MUTUAL_TLS, TLS, generation
 
-DEADLINE = 60.0
+DEADLINE = effort(60.0, 3600.0)
 
 
 class Findings:
     """What a reader found, and what is wrong with it."""
 
-    def __init__(self, last):
+    def __init__(self, last, listed=None):
         self.last = last
+        self.listed = listed
         self.reads = 0
         self.overtaken = 0
         self.generations = []
@@ -35,7 +40,7 @@ class Findings:
     def add(self, contents, *, overtaken):
         """Note one read of the four files: of each its bytes, or None where it was missing."""
         self.reads += 1
-        found = {None if data is None else generation(data) for data in contents}
+        found = self._generations(contents)
         if len(found) == 1 and None not in found:
             number = found.pop()
             if not self.generations or self.generations[-1] != number:
@@ -44,6 +49,14 @@ class Findings:
             self.overtaken += 1
         else:
             self.faults.append(sorted(map(str, found)))
+
+    def _generations(self, contents):
+        """The generations that were read, and None where a file was missing, or fits no other."""
+        if self.listed is None:
+            return {None if data is None else generation(data) for data in contents}
+        if None in contents:
+            return {None}
+        return set(self.listed.of(contents)) or {None}
 
     @property
     def done(self):
@@ -104,17 +117,18 @@ def istiod(path, findings, deadline):
 
 
 def gateway(path, findings, deadline):
+    names = TLS if findings.listed else MUTUAL_TLS
     top = os.open(path, os.O_RDONLY)
     print("reading", flush=True)
     while not findings.done and time.monotonic() < deadline:
         version = os.readlink("current", dir_fd=top)
-        contents = [_read(f"current/{name}", top) for name in MUTUAL_TLS]
+        contents = [_read(f"current/{name}", top) for name in names]
         findings.add(contents, overtaken=os.readlink("current", dir_fd=top) != version)
 
 
 def main():
-    manner, path, last = sys.argv[1:]
-    findings = Findings(int(last))
+    manner, path, last, *listed = sys.argv[1:]
+    findings = Findings(int(last), *map(Generations, listed))
     manners = {"resolver": resolver, "istiod": istiod, "gateway": gateway}
     manners[manner](path, findings, time.monotonic() + DEADLINE)
     print(findings.report(), flush=True)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from certagent.runtime.signals import Signals, Wake
+from tests.support.namespaces import first_inside, pid_1
 
 LONG = 30.0  # seconds: a wait that ends by a signal, or fails the test
 
@@ -229,18 +228,9 @@ def test_a_stop_in_a_critical_section_waits_for_its_end():
         assert process.stdout.read() == "published\nstopped\n"
 
 
-def can_unshare():
-    unshare = shutil.which("unshare")
-    command = [unshare or "", "--pid", "--fork", "true"]
-    return unshare and subprocess.run(command, check=False, capture_output=True).returncode == 0
-
-
-@pytest.mark.skipif(not can_unshare(), reason="making a PID namespace is not permitted here")
 def test_pid_1_stops_too():
-    # `unshare` itself stays outside; its only child is PID 1 of the new namespace.
-    with start(before=("unshare", "--pid", "--fork", "--kill-child")) as process:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii")
-        os.kill(int(children), signal.SIGTERM)
+    with start(before=pid_1()) as process:
+        os.kill(first_inside(process.pid), signal.SIGTERM)
 
         assert process.wait(timeout=LONG) == 0
         assert process.stdout.read() == "stopped\n"
