@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -29,6 +29,12 @@ class Rounds:
     count: int
     interval: float
     warm_ups: int = 1
+    agents: int = 50
+    """How many agents the greatest fleet has."""
+
+    def at_most(self, count: int) -> Rounds:
+        """Return these rounds, or so many where one of them takes long."""
+        return replace(self, count=min(self.count, count))
 
     @property
     def every(self) -> str:
