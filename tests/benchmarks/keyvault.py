@@ -48,7 +48,7 @@ def measure(world: World, rounds: Rounds) -> str:
             name: partial(_costs, world, environ, store, rounds)
             for name, (environ, store) in stores.items()
         }
-        return side_by_side("certagent", interleave(contenders, rounds))
+        return side_by_side("certagent", interleave(contenders, rounds.at_most(3)))
 
 
 def _costs(
@@ -59,9 +59,7 @@ def _costs(
     return {**once, **stay(job, store, rounds.interval)}
 
 
-def _pod(
-    world: World, azure: AzureCloud, ca: Mapping[str, str]
-) -> tuple[KeyVault, dict[str, str]]:
+def _pod(world: World, azure: AzureCloud, ca: Mapping[str, str]) -> tuple[KeyVault, dict[str, str]]:
     """Fill a vault that a workload identity may read; return it, and the pod's environment."""
     tenant, issuer = azure.tenant(), Issuer()
     application = tenant.application(federated=[FederatedCredential(issuer)])
