@@ -19,23 +19,17 @@ BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 
 
 def shapes(text: str) -> dict[str, list[str]]:
-    """Return the measures of each table by its title, whatever the figures, counts and intervals.
+    """Return the measures of each table by its title, whatever the counts, intervals and figures.
 
-    So two runs of the same scenarios have the same shapes, and other scenarios have others.
+    So it tells whether tables come from the same scenarios, and not from which run.
     """
-    found: dict[str, list[str]] = {}
-    rows: list[str] = []
-    for line in text.splitlines():
-        if not line.startswith("| "):
-            rows = []
-        elif not line.startswith("| ---"):
-            name = re.sub(r"\d[\d.]*", "#", line.split("|")[1].strip())
-            if rows:
-                found[rows[0]].append(name)
-            else:
-                found[name] = []
-            rows.append(name)
-    return found
+    tables = re.findall(r"(?:^\|.*$\n?)+", text, re.MULTILINE)
+    named = [[_shape(row) for row in table.splitlines()] for table in tables]
+    return {title: measures for title, _, *measures in named}
+
+
+def _shape(row: str) -> str:
+    return re.sub(r"(?<![\w.])\d[\d.]*", "#", row.split("|")[1].strip())
 
 
 def side_by_side(title: str, results: Mapping[str, Samples]) -> str:
