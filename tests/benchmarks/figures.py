@@ -33,18 +33,17 @@ class Spread:
         return cls(statistics.median(found), found[0], found[-1])
 
     def __str__(self) -> str:
-        if self.low == self.high:
-            return rounded(self.median)
-        return f"{rounded(self.median)} ({rounded(self.low)}-{rounded(self.high)})"
+        median, low, high = map(rounded, (self.median, self.low, self.high))
+        return median if low == high else f"{median} ({low}-{high})"
 
 
 def rounded(value: float) -> str:
     """Return a number with three digits that count, or all before the point; never as 1e+03.
 
-    Infinite is what was waited for in vain.
+    Infinite is what was waited for in vain; what could not be measured is not a number.
     """
-    if math.isinf(value):
-        return "not seen"
+    if not math.isfinite(value):
+        return "-" if math.isnan(value) else "not seen"
     magnitude = f"{abs(value):e}".partition("e")[2]
     return f"{value:.{max(0, 2 - int(magnitude))}f}" if value else "0"
 
@@ -55,10 +54,14 @@ def ratio(of: float, to: float) -> str:
     return f"{of / to:.2f}" if is_told else "-"
 
 
-def peak_to_mean(moments: Iterable[float], began: float, ended: float, bins: int) -> float:
-    """Return how many times the average the busiest of equal bins has; 0 where none has any."""
-    width = (ended - began) / bins
-    counts = Counter(int((moment - began) / width) for moment in moments if began <= moment < ended)
+def peak_to_mean(moments: Iterable[float], began: float, ended: float, width: float) -> float:
+    """Return how many times the average the busiest bin has; 0 where none has any.
+
+    Bins have the same width; what is left of the window at its end plays no part.
+    """
+    bins = int((ended - began) / width)
+    numbers = (math.floor((moment - began) / width) for moment in moments)
+    counts = Counter(number for number in numbers if 0 <= number < bins)
     return max(counts.values()) / (counts.total() / bins) if counts else 0.0
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-import statistics
 import time
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from tests.benchmarks import process
@@ -35,7 +35,7 @@ POLLS = 3
 """Polls of each agent in the window."""
 
 BINS = 10
-"""Bins in an interval, to find the peak in."""
+"""Bins in an interval, to find the peak in. One agent alone fills one of them."""
 
 POLLS_A_SECOND = 20.0
 """What all agents together may ask for: the machine that they share is not to be what limits."""
@@ -54,7 +54,7 @@ def measure(world: World, rounds: Rounds) -> str:
         }
         samples = interleave(contenders, replace(rounds, warm_ups=0))
         results[count] = {name.partition(" of ")[2]: each for name, each in samples.items()}
-    return fleets(f"agents on one server, a poll every {rounds.every}", results)
+    return fleets(f"agents on one server, a poll every {rounds.every}, bins of a tenth", results)
 
 
 def counts(most: int) -> tuple[int, ...]:
@@ -77,47 +77,55 @@ def _fleet(
     """Let a fleet begin, and poll for a while; return what that cost."""
     with _gates(world, count) as gates:
         jobs = [make(replace(access, token_file=gate.path)) for gate in gates]
-        released = []
+        moments = []
 
         def release() -> None:
             until(lambda: all(gate.is_awaited for gate in gates), process.DEADLINE + count)
-            released.append(time.time())
+            moments.append(time.time())
             for gate in gates:
                 gate.open()
 
         with process.together(jobs, release) as agents:
-            started = time.time()
-            server, cpu = process.cpu(world.openbao.pid), _cpu(agents)
-            time.sleep(POLLS * every)
-            seconds = time.time() - started
-            server, cpu = process.cpu(world.openbao.pid) - server, _cpu(agents) - cpu
-            asked = [moment for moment in world.arrivals() if moment >= released[0]]
-            ended, bins = started + seconds, POLLS * BINS
-            return {
-                "begin to all published, ms": (started - released[0]) * MS,
-                "requests a second": sum(moment >= started for moment in asked) / seconds,
-                "busiest tenth of an interval to the mean": peak_to_mean(
-                    asked, started, ended, bins
-                ),
-                "CPU an agent, % of a core": cpu / seconds / count * 100,
-                "CPU of the server, % of a core": server / seconds * 100,
-                **_memory(agents),
-            }
+            return {**_costs(world, agents, moments[0], every), **_memory(agents)}
+
+
+def _costs(world: World, agents: list[Staying], released: float, every: float) -> dict[str, float]:
+    """Let agents that have just published poll for a while; return what was asked, and CPU."""
+    published = time.time()
+    server, cpu = process.cpu(world.openbao.pid), _cpu(agents)
+    time.sleep(POLLS * every)
+    ended = time.time()
+    seconds = ended - published
+    server, cpu = process.cpu(world.openbao.pid) - server, _cpu(agents) - cpu
+    asked = [moment for moment in world.arrivals() if released <= moment < ended]
+    width = every / BINS
+    return {
+        "begin to all published, ms": (published - released) * MS,
+        "requests a second": sum(moment >= published for moment in asked) / seconds,
+        "peak to mean from the begin": peak_to_mean(asked, released, ended, width),
+        "peak to mean of the polls": peak_to_mean(asked, published, ended, width),
+        "CPU an agent, % of a core": cpu / seconds / len(agents) * 100,
+        "CPU of the server, % of a core": server / seconds * 100,
+    }
+
+
+def _memory(agents: list[Staying]) -> dict[str, float]:
+    return {
+        "memory an agent, PSS, MiB": _share(agents) / MIB,
+        "anonymous memory an agent, MiB": fmean(each.memory("RssAnon") for each in agents) / MIB,
+    }
 
 
 def _cpu(agents: list[Staying]) -> float:
     return sum(agent.cpu for agent in agents)
 
 
-def _memory(agents: list[Staying]) -> dict[str, float]:
-    """Return memory by agent; only root may know what of it is shared with whom."""
-    anonymous = statistics.mean(agent.memory("RssAnon") for agent in agents)
-    memory = {"anonymous memory an agent, MiB": anonymous / MIB}
+def _share(agents: list[Staying]) -> float:
+    """Return the bytes of memory by agent, or NaN where only root may know what is shared."""
     try:
-        share = statistics.mean(agent.share for agent in agents)
+        return fmean(agent.share for agent in agents)
     except PermissionError:
-        return memory
-    return {**memory, "memory an agent, PSS, MiB": share / MIB}
+        return math.nan
 
 
 class Gate:

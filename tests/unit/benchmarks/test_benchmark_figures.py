@@ -24,9 +24,14 @@ def test_the_median_of_an_even_number_lies_between_the_two_in_the_middle():
 
 
 @pytest.mark.parametrize(
-    ("samples", "shown"), [([75.0, 71.2, 90.0], "75.0 (71.2-90.0)"), ([4.0, 4.0], "4.00")]
+    ("samples", "shown"),
+    [
+        ([75.0, 71.2, 90.0], "75.0 (71.2-90.0)"),
+        ([4.0, 4.001], "4.00"),
+        ([math.nan, math.nan], "-"),
+    ],
 )
-def test_a_spread_of_equal_samples_is_shown_as_one_number(samples, shown):
+def test_a_spread_of_samples_that_look_alike_is_shown_as_one_number(samples, shown):
     assert str(Spread.of(samples)) == shown
 
 
@@ -41,6 +46,7 @@ def test_a_spread_of_equal_samples_is_shown_as_one_number(samples, shown):
         (358239.2, "358239"),
         (-2.664, "-2.66"),
         (math.inf, "not seen"),
+        (math.nan, "-"),
     ],
 )
 def test_numbers_have_three_digits_that_count_and_all_before_the_point(value, shown):
@@ -52,7 +58,8 @@ def test_a_ratio_says_how_many_times_the_peers_cost_it_is():
 
 
 @pytest.mark.parametrize(
-    ("of", "to"), [(1.0, 0.0), (1.0, -2.0), (-1.0, 2.0), (math.inf, 2.0), (1.0, math.inf)]
+    ("of", "to"),
+    [(1.0, 0.0), (1.0, -2.0), (-1.0, 2.0), (math.inf, 2.0), (1.0, math.inf), (math.nan, 1.0)],
 )
 def test_a_ratio_of_or_to_what_is_lost_or_unseen_says_nothing(of, to):
     assert ratio(of, to) == "-"
@@ -63,16 +70,20 @@ def test_a_spread_tells_that_some_were_not_seen():
 
 
 def test_requests_that_come_evenly_have_a_peak_like_the_mean():
-    assert peak_to_mean([0.5, 1.5, 2.5, 3.5], 0.0, 4.0, 4) == 1.0
+    assert peak_to_mean([0.5, 1.5, 2.5, 3.5], 0.0, 4.0, 1.0) == 1.0
 
 
 def test_requests_that_come_at_once_have_a_peak_of_all_bins():
-    assert peak_to_mean([2.1, 2.2, 2.3], 0.0, 4.0, 4) == 4.0
+    assert peak_to_mean([2.1, 2.2, 2.3], 0.0, 4.0, 1.0) == 4.0
 
 
 def test_requests_outside_the_window_do_not_count():
-    assert peak_to_mean([-0.1, 4.0, 9.0], 0.0, 4.0, 4) == 0.0
-    assert peak_to_mean([-0.1, -0.2, 1.0], 0.0, 4.0, 4) == 4.0
+    assert peak_to_mean([-0.1, 4.0, 9.0], 0.0, 4.0, 1.0) == 0.0
+    assert peak_to_mean([-0.1, -0.2, 1.0], 0.0, 4.0, 1.0) == 4.0
+
+
+def test_bins_are_whole_ones():
+    assert peak_to_mean([0.5, 1.5, 2.5, 2.6, 2.7], 0.0, 2.9, 1.0) == 1.0
 
 
 @pytest.mark.parametrize("count", [4, 10, 50])
