@@ -31,14 +31,17 @@ COUNTS = (1, 10, 50, 200)
 
 MOST = 200
 
-POLLS = 3
+POLLS = 2
 """Polls of each agent in the window."""
 
 BINS = 10
 """Bins in an interval, to find the peak in. One agent alone fills one of them."""
 
-POLLS_A_SECOND = 20.0
-"""What all agents together may ask for: the machine that they share is not to be what limits."""
+POLLS_A_SECOND = 10.0
+"""What all agents together may ask for: the machine that they share is not to be what limits.
+
+They are to have begun, too, long before they poll: their logins keep a core busy for a while.
+"""
 
 
 def measure(world: World, rounds: Rounds) -> str:
@@ -92,18 +95,21 @@ def _fleet(
 def _costs(world: World, agents: list[Staying], released: float, every: float) -> dict[str, float]:
     """Let agents that have just published poll for a while; return what was asked, and CPU."""
     published = time.time()
+    # Between two polls of those who began together, so that the window has as many as it is long.
+    time.sleep(every / 2)
+    began = time.time()
     server, cpu = process.cpu(world.openbao.pid), _cpu(agents)
     time.sleep(POLLS * every)
     ended = time.time()
-    seconds = ended - published
+    seconds = ended - began
     server, cpu = process.cpu(world.openbao.pid) - server, _cpu(agents) - cpu
     asked = [moment for moment in world.arrivals() if released <= moment < ended]
     width = every / BINS
     return {
         "begin to all published, ms": (published - released) * MS,
-        "requests a second": sum(moment >= published for moment in asked) / seconds,
+        "requests a second": sum(moment >= began for moment in asked) / seconds,
         "peak to mean from the begin": peak_to_mean(asked, released, ended, width),
-        "peak to mean of the polls": peak_to_mean(asked, published, ended, width),
+        "peak to mean of the polls": peak_to_mean(asked, began, ended, width),
         "CPU an agent, % of a core": cpu / seconds / len(agents) * 100,
         "CPU of the server, % of a core": server / seconds * 100,
     }

@@ -170,7 +170,7 @@ def test_fleets_grow_to_the_greatest_that_is_asked_for(most, sizes):
 
 
 @pytest.mark.parametrize(
-    ("most", "asked", "seconds"), [(200, 1.0, 10.0), (50, 1.0, 3.0), (1, 30.0, 30.0), (10, 0.1, 1)]
+    ("most", "asked", "seconds"), [(200, 1.0, 20.0), (45, 1.0, 5.0), (1, 30.0, 30.0), (10, 0.1, 1)]
 )
 def test_all_fleets_poll_so_seldom_that_the_greatest_does_not_fill_the_machine(
     most, asked, seconds
