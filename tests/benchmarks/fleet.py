@@ -16,7 +16,6 @@ from tests.benchmarks.agents import PATH, polling
 from tests.benchmarks.figures import MIB, MS, peak_to_mean
 from tests.benchmarks.interleaving import interleave
 from tests.benchmarks.table import fleets
-from tests.support.process import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,13 +81,15 @@ def _fleet(
         jobs = [make(replace(access, token_file=gate.path)) for gate in gates]
         moments = []
 
-        def release() -> None:
-            until(lambda: all(gate.is_awaited for gate in gates), process.DEADLINE + count)
+        def begin() -> bool:
+            if not all(gate.is_awaited for gate in gates):
+                return False
             moments.append(time.time())
             for gate in gates:
                 gate.open()
+            return True
 
-        with process.together(jobs, release) as agents:
+        with process.together(jobs, begin) as agents:
             return {**_costs(world, agents, moments[0], every), **_memory(agents)}
 
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.table import Samples
 
-    Run = Callable[[], Mapping[str, float]]
-    """Does the work once, and returns what it cost by the names of the measures."""
+    Run = Callable[[], Mapping[str, float | list[float]]]
+    """Takes a turn, and returns by the names of the measures what it cost, once or each time."""
 
 Name = TypeVar("Name")
 
@@ -51,5 +51,5 @@ def interleave(contenders: Mapping[Name, Run], rounds: Rounds) -> dict[Name, Sam
             costs = run()
             if number >= 0:
                 for measure, value in costs.items():
-                    results[name][measure].append(value)
+                    results[name][measure] += value if isinstance(value, list) else [value]
     return results

@@ -119,18 +119,19 @@ def staying(job: Job) -> Iterator[Staying]:
 
 @contextmanager
 def together(
-    jobs: Sequence[Job], begin: Callable[[], None] = lambda: None
+    jobs: Sequence[Job], begin: Callable[[], bool] = lambda: True
 ) -> Iterator[list[Staying]]:
     """Yield processes that run side by side once all have published, and end them all.
 
-    `begin` is called when all have been started, before anything is waited for. Raises `Failed`.
+    `begin` is asked again and again, once all have been started, until it says that they have
+    begun. Raises `Failed`.
     """
     with ExitStack() as stack:
-        started = []
+        started: list[tuple[Job, subprocess.Popen[str], IO[str]]] = []
         for job in jobs:
             log = stack.enter_context(_log())
             started.append((job, stack.enter_context(_started(job.command, job, log, log)), log))
-        begin()
+        _begin(started, begin)
         for each in started:
             _published(*each)
         yield [Staying(process) for _, process, _ in started]
@@ -141,6 +142,17 @@ def together(
                 process.wait(GRACE)
             except subprocess.TimeoutExpired:
                 raise _failure(job, "did not end", log) from None
+
+
+def _begin(
+    started: Sequence[tuple[Job, subprocess.Popen[str], IO[str]]], begin: Callable[[], bool]
+) -> None:
+    deadline = time.monotonic() + DEADLINE + len(started)
+    while not begin():
+        for job, process, log in started:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise _failure(job, "did not begin with the others", log)
+        time.sleep(0.01)
 
 
 @contextmanager

@@ -70,22 +70,21 @@ class Turns:
     interval: float
     _number: itertools.count[int] = field(default_factory=itertools.count, init=False)
 
-    def __call__(self) -> dict[str, float]:
+    def __call__(self) -> dict[str, float | list[float]]:
         """Take a turn, and return what was seen of it."""
-        pause = phase(next(self._number)) * self.interval
-        named, resolved = self._rotate(by_name, pause), self._rotate(by_data, pause)
+        named, resolved = self._rotate(by_name), self._rotate(by_data)
         # What is tidied up with the next poll only counts in the turn after.
         return {
-            "write to published, ms": named.published_after * MS,
-            "old files beside new ones, ms": named.torn_for * MS,
+            "write to published, ms": [each.published_after * MS for each in (named, resolved)],
+            "old files beside new ones, ms": [each.torn_for * MS for each in (named, resolved)],
             "mixed sets read, by name": named.mixed,
             "mixed sets read, through `..data` where it is": resolved.mixed,
             "inotify events": self._events() / 2,
         }
 
-    def _rotate(self, read: Reader, pause: float) -> Rotation:
-        """Replace the set after a pause, and read until the new one is there."""
-        time.sleep(pause)
+    def _rotate(self, read: Reader) -> Rotation:
+        """Replace the set at a new part of the interval, and read until the new one is there."""
+        time.sleep(phase(next(self._number)) * self.interval)
         old = self.secret.files
         began = time.monotonic()
         rotation = Rotation(began, old, self.secret.push())

@@ -93,14 +93,39 @@ def test_who_stays_is_measured_by_its_own_clock_and_ended(job):
     assert agent.process.returncode is not None
 
 
-def test_what_lets_agents_begin_is_called_when_all_have_been_started(job, tmp_path):
-    go = tmp_path / "go"
-    waiting = job(
-        f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\n{WRITE}"
-    )
+@pytest.fixture
+def go(tmp_path):
+    return tmp_path / "go"
 
-    with process.together([waiting], go.touch) as agents:
+
+@pytest.fixture
+def waiting(job, go):
+    """A program that begins its work when a file is there."""
+    wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\n"
+    return job(wait + WRITE)
+
+
+def test_agents_begin_when_all_have_been_started(waiting, go):
+    answers = iter([False, False, True])
+
+    def begin():
+        has_begun = next(answers)
+        if has_begun:
+            go.touch()
+        return has_begun
+
+    with process.together([waiting], begin) as agents:
         assert len(agents) == 1
+
+
+def test_one_who_ends_before_all_have_begun_fails_with_what_it_said(waiting):
+    ending = replace(waiting, command=(sys.executable, "-c", "import sys; sys.exit('no token')"))
+
+    with (
+        pytest.raises(Failed, match=r"did not begin (.|\n)*no token"),
+        process.together([waiting, ending], lambda: False),
+    ):
+        pass
 
 
 def test_one_who_fails_ends_those_that_run_beside_it(job, tmp_path):

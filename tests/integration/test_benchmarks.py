@@ -129,17 +129,15 @@ def test_outages_are_survived_beside_the_peer(world, monkeypatch):
     assert_rows(table, OUTAGE, figures=2)
 
 
-def test_growth_is_measured_with_the_number_of_agents(world, monkeypatch):
-    monkeypatch.setattr(fleet, "COUNTS", (1,))
+def test_a_fleet_is_measured_beside_the_peers(world, monkeypatch):
+    monkeypatch.setattr(fleet, "COUNTS", ())
     monkeypatch.setattr(fleet, "POLLS", 1)
 
     table = fleet.measure(world, Rounds(1, 0.1, warm_ups=0, agents=2))
 
-    assert table.startswith("| agents on one server, a poll every 1s, bins of a tenth | 1 | 2 |")
+    assert table.startswith("| agents on one server, a poll every 1s, bins of a tenth | 2 |")
     for measure, name in itertools.product(FLEET, ("certagent", "bao agent", "ratio")):
-        assert re.search(
-            rf"^\| {measure}, {name} (?:\| (?:{FIGURE}|-) ){{2}}\|$", table, re.MULTILINE
-        )
+        assert re.search(rf"^\| {measure}, {name} \| (?:{FIGURE}|-) \|$", table, re.MULTILINE)
 
 
 def test_key_vault_is_measured_beside_vault(world):
