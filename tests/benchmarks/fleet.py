@@ -47,7 +47,7 @@ def measure(world: World, rounds: Rounds) -> str:
     """Return the table of fleets of certagent, and of `bao agent`."""
     sizes = counts(rounds.agents)
     rounds = replace(rounds.at_most(2), interval=interval(rounds.agents, rounds.interval))
-    access = world.secret(PATH)
+    access = world.by_approle(world.secret(PATH))
     results = {}
     for count in sizes:
         contenders = {
@@ -77,7 +77,7 @@ def _fleet(
     every: float,
 ) -> dict[str, float]:
     """Let a fleet begin, and poll for a while; return what that cost."""
-    with _gates(world, count) as gates:
+    with _gates(world, access, count) as gates:
         jobs = [make(replace(access, token_file=gate.path)) for gate in gates]
         moments = []
 
@@ -136,7 +136,7 @@ def _share(agents: list[Staying]) -> float:
 
 
 class Gate:
-    """A pod's token that is not projected yet: who opens it waits, as long as it is not there.
+    """A secret id that is not there yet: who opens its file waits.
 
     So all agents of a fleet have done by themselves what they do before they log in, however
     few cores start them, and log in at the same moment, as after a common restart on many nodes.
@@ -174,9 +174,9 @@ class Gate:
 
 
 @contextmanager
-def _gates(world: World, count: int) -> Iterator[list[Gate]]:
+def _gates(world: World, access: Access, count: int) -> Iterator[list[Gate]]:
     directory = world.volume()
-    gates = [Gate(directory / f"token-{number}", world.token_file) for number in range(count)]
+    gates = [Gate(directory / f"token-{number}", access.token_file) for number in range(count)]
     try:
         yield gates
     finally:

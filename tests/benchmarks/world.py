@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -38,6 +38,8 @@ class Access:
     kv: int
     """The version of the key-value engine, 1 or 2."""
     path: str
+    role_id_file: Path | None = None
+    """With it the login is AppRole's, and the token is a secret id."""
 
     @property
     def asked(self) -> str:
@@ -72,8 +74,8 @@ class World:
     def _prepare(self) -> None:
         self._mounts = {version: self.openbao.kv(version) for version in (1, 2)}
         self._login = self.openbao.kubernetes_auth(self.cluster)
-        policy = self.openbao.policy(*(f"{mount}/*" for mount in self._mounts.values()))
-        self.openbao.kubernetes_role(self._login, ROLE, policy)
+        self._policy = self.openbao.policy(*(f"{mount}/*" for mount in self._mounts.values()))
+        self.openbao.kubernetes_role(self._login, ROLE, self._policy)
         self.token_file = self.directory / "token"
         self.token_file.write_text(self.cluster.mint(expires_in=LIFETIME))
         self._root = make_root()
@@ -100,6 +102,21 @@ class World:
         return Access(
             self.openbao.address, self._login, self.token_file, self._mounts[kv], kv, path
         )
+
+    def by_approle(self, access: Access) -> Access:
+        """Return the way to the same secret by a login that asks nobody but the server.
+
+        The cluster here is Python: it would be what many agents wait for.
+        """
+        mount = self.openbao.enable_auth("approle")
+        role = f"auth/{mount}/role/{ROLE}"
+        self.openbao.call("POST", role, {"token_policies": self._policy, "token_ttl": "1h"})
+        role_id = self.openbao.call("GET", f"{role}/role-id")["data"]["role_id"]
+        secret_id = self.openbao.call("POST", f"{role}/secret-id", {})["data"]["secret_id"]
+        role_id_file, secret_id_file = (self.directory / f"{mount}-{id_}" for id_ in ("role", "id"))
+        role_id_file.write_text(role_id)
+        secret_id_file.write_text(secret_id)
+        return replace(access, login=mount, role_id_file=role_id_file, token_file=secret_id_file)
 
     def put(self, access: Access, fields: Mapping[str, str]) -> None:
         """Store what a secret is to hold from now on."""
