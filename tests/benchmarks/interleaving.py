@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.table import Samples
 
-    Run = Callable[[], Mapping[str, float]]
-    """Does the work once, and returns what it cost by the names of the measures."""
+    Run = Callable[[], Mapping[str, float | list[float]]]
+    """Takes a turn, and returns by the names of the measures what it cost, once or each time."""
 
 Name = TypeVar("Name")
 
@@ -29,6 +29,12 @@ class Rounds:
     count: int
     interval: float
     warm_ups: int = 1
+    agents: int = 50
+    """How many agents the greatest fleet has."""
+
+    def at_most(self, count: int) -> Rounds:
+        """Return these rounds, or so many where one of them takes long."""
+        return replace(self, count=min(self.count, count))
 
     @property
     def every(self) -> str:
@@ -45,5 +51,5 @@ def interleave(contenders: Mapping[Name, Run], rounds: Rounds) -> dict[Name, Sam
             costs = run()
             if number >= 0:
                 for measure, value in costs.items():
-                    results[name][measure].append(value)
+                    results[name][measure] += value if isinstance(value, list) else [value]
     return results

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 from tests.support.inotify import Inotify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
 """Where the command runs: what is measured is this checkout's certagent, installed or not."""
@@ -80,34 +80,79 @@ class Staying:
 
     @property
     def cpu(self) -> float:
-        """Seconds of CPU that all its threads, also those that have ended, have used.
-
-        From the process's own clock, which counts nanoseconds (clock_getcpuclockid(3) computes its
-        number like this); /proc counts ticks of 10 ms.
-        """
-        return time.clock_gettime((~self.process.pid << 3) | 2)
+        """Seconds of CPU that it has used so far."""
+        return cpu(self.process.pid)
 
     def memory(self, name: str) -> int:
-        """Return bytes from a field of `/proc/PID/status`, such as `VmRSS` or `RssAnon`.
+        """Return bytes from a field of `/proc/PID/status`, such as `VmRSS` or `RssAnon`."""
+        return self._memory("status", name)
 
-        `smaps_rollup` is more exact, but of an agent that is not dumpable only root reads it.
+    @property
+    def share(self) -> int:
+        """Bytes of memory, of what others have mapped too only its share (PSS).
+
+        Of an agent that is not dumpable only root may read it; raises `PermissionError`.
         """
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        (kibibytes,) = (line.split()[1] for line in status.splitlines() if line.startswith(name))
+        return self._memory("smaps_rollup", "Pss:")
+
+    def _memory(self, file: str, name: str) -> int:
+        lines = Path(f"/proc/{self.process.pid}/{file}").read_text().splitlines()
+        (kibibytes,) = (line.split()[1] for line in lines if line.startswith(name))
         return int(kibibytes) * 1024
+
+
+def cpu(process: int) -> float:
+    """Return the seconds of CPU that all threads of a process, also ended ones, have used.
+
+    From the process's own clock, which counts nanoseconds (clock_getcpuclockid(3) computes its
+    number like this); /proc counts ticks of 10 ms.
+    """
+    return time.clock_gettime((~process << 3) | 2)
 
 
 @contextmanager
 def staying(job: Job) -> Iterator[Staying]:
     """Yield a process once it has published, and end it; raises `Failed`."""
-    with _log() as log, _started(job.command, job, log, log) as process:
-        _published(job, process, log)
-        yield Staying(process)
-        process.terminate()
-        try:
-            process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            raise _failure(job, "did not end", log) from None
+    with together([job]) as (agent,):
+        yield agent
+
+
+@contextmanager
+def together(
+    jobs: Sequence[Job], begin: Callable[[], bool] = lambda: True
+) -> Iterator[list[Staying]]:
+    """Yield processes that run side by side once all have published, and end them all.
+
+    `begin` is asked again and again, once all have been started, until it says that they have
+    begun. Raises `Failed`.
+    """
+    with ExitStack() as stack:
+        started: list[tuple[Job, subprocess.Popen[str], IO[str]]] = []
+        for job in jobs:
+            log = stack.enter_context(_log())
+            started.append((job, stack.enter_context(_started(job.command, job, log, log)), log))
+        _begin(started, begin)
+        for each in started:
+            _published(*each)
+        yield [Staying(process) for _, process, _ in started]
+        for _, process, _ in started:
+            process.terminate()
+        for job, process, log in started:
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                raise _failure(job, "did not end", log) from None
+
+
+def _begin(
+    started: Sequence[tuple[Job, subprocess.Popen[str], IO[str]]], begin: Callable[[], bool]
+) -> None:
+    deadline = time.monotonic() + DEADLINE + len(started)
+    while not begin():
+        for job, process, log in started:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise _failure(job, "did not begin with the others", log)
+        time.sleep(0.01)
 
 
 @contextmanager

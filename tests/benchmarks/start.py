@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 def measure(world: World, rounds: Rounds) -> str:
     """Return the table of `certagent init` and `bao agent` with `exit_after_auth`."""
-    world.secret(PATH)
+    access = world.secret(PATH)
     jobs = {
-        "certagent": partial(certagent, world, vault(world), "init"),
-        "bao agent": partial(bao_agent, world, exit_after_auth=True),
+        "certagent": partial(certagent, world, vault(access), "init"),
+        "bao agent": partial(bao_agent, world, access, exit_after_auth=True),
     }
     contenders = {name: partial(start, job) for name, job in jobs.items()}
     return side_by_side("once", interleave(contenders, rounds))

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.benchmarks import process
-from tests.benchmarks.agents import PATH, bao_agent, certagent, run, vault
+from tests.benchmarks.agents import PATH, polling
 from tests.benchmarks.figures import MIB
 from tests.benchmarks.interleaving import interleave
 from tests.benchmarks.table import side_by_side
@@ -47,17 +47,13 @@ class Store:
 
 
 def measure(world: World, rounds: Rounds) -> str:
-    """Return the table of `certagent run` and `bao agent`, both polling at the same interval.
-
-    `bao agent` polls a little more often than told: after 0.85 to 0.95 of its interval.
-    """
-    store = Store(world.asked, [world.secret(PATH)])
-    rendering = {"static_secret_render_interval": rounds.every}
-    jobs = {
-        "certagent": partial(certagent, world, vault(world), *run(rounds.every)),
-        "bao agent": partial(bao_agent, world, template_config=rendering),
+    """Return the table of `certagent run` and `bao agent`, both polling at the same interval."""
+    access = world.secret(PATH)
+    store = Store(world.asked, [access.asked])
+    contenders = {
+        name: partial(stay, partial(job, access), store, rounds.interval)
+        for name, job in polling(world, rounds.every).items()
     }
-    contenders = {name: partial(stay, job, store, rounds.interval) for name, job in jobs.items()}
     title = f"staying, a poll every {rounds.every}"
     return side_by_side(title, interleave(contenders, rounds))
 

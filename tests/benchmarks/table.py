@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from tests.benchmarks.figures import Spread, marginal, ratio, rounded
@@ -11,6 +12,24 @@ if TYPE_CHECKING:
 
     Samples = Mapping[str, Sequence[float]]
     """What was measured of one contender: the samples of each measure, by its name."""
+
+
+BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
+"""What the tables stand between, also in the README that they are pasted into."""
+
+
+def shapes(text: str) -> dict[str, list[str]]:
+    """Return the measures of each table by its title, whatever the counts, intervals and figures.
+
+    So it tells whether tables come from the same scenarios, and not from which run.
+    """
+    tables = re.findall(r"(?:^\|.*$\n?)+", text, re.MULTILINE)
+    named = [[_shape(row) for row in table.splitlines()] for table in tables]
+    return {title: measures for title, _, *measures in named}
+
+
+def _shape(row: str) -> str:
+    return re.sub(r"(?<![\w.])\d[\d.]*", "#", row.split("|")[1].strip())
 
 
 def side_by_side(title: str, results: Mapping[str, Samples]) -> str:
@@ -42,6 +61,22 @@ def growth(title: str, results: Mapping[int, Samples]) -> str:
     further = [f"each further to {some}", f"each further to {many}", "ratio"]
     per_unit = f"per bundle, {many} : {few}"
     return markdown([title, *map(str, (few, some, many)), *further, per_unit], rows)
+
+
+def fleets(title: str, results: Mapping[int, Mapping[str, Samples]]) -> str:
+    """Return how cost grows with a count for two contenders, and their ratio at each count."""
+    names = [*next(iter(results.values()))]
+    first = next(iter(results.values()))[names[0]]
+    rows = []
+    for measure in first:
+        spreads = [[Spread.of(each[name][measure]) for each in results.values()] for name in names]
+        rows += [
+            [f"{measure}, {name}", *map(str, each)]
+            for name, each in zip(names, spreads, strict=True)
+        ]
+        ratios = [ratio(one.median, other.median) for one, other in zip(*spreads, strict=True)]
+        rows.append([f"{measure}, ratio", *ratios])
+    return markdown([title, *map(str, results)], rows)
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import signal
 import subprocess
 import sys
-from functools import partial
 
 import pytest
 
-from tests.benchmarks import bundles, keyvault, process, staying
+from tests.benchmarks import bundles, fleet, keyvault, latency, outage, rotation, staying
 from tests.benchmarks.interleaving import Rounds
-from tests.benchmarks.process import ROOT, Failed, Job, publish
+from tests.benchmarks.process import ROOT
+from tests.benchmarks.table import BEGIN, END
 from tests.benchmarks.world import World
 from tests.support.process import environment, until
 
@@ -25,7 +26,28 @@ STAYING = (
     "requests an hour",
     "requests a poll",
 )
-WRITE = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('x'); {then}"
+ROTATION = (
+    "write to published, ms",
+    "old files beside new ones, ms",
+    "mixed sets read, by name",
+    "mixed sets read, through `..data` where it is",
+    "inotify events",
+)
+OUTAGE = tuple(
+    f"{fault}: {measure}"
+    for fault in ("503", "resets")
+    for measure in ("requests a minute", "over to published, s")
+)
+FLEET = (
+    "begin to all published, ms",
+    "requests a second",
+    "peak to mean from the begin",
+    "peak to mean of the polls",
+    "CPU an agent, % of a core",
+    "CPU of the server, % of a core",
+    "memory an agent, PSS, MiB",
+    "anonymous memory an agent, MiB",
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,23 +56,16 @@ def world():
         yield made
 
 
-@pytest.fixture
-def job(tmp_path):
-    """A Python program that is to write one file into a volume."""
-    volume = tmp_path / "volume"
-    volume.mkdir()
-
-    def job_(program: str = WRITE, then: str = "") -> Job:
-        command = (sys.executable, "-c", program.format(then=then), str(volume / "file"))
-        return Job(command, {}, (volume,), ("file",))
-
-    return job_
-
-
 def assert_rows(table, measures, *, figures):
     for measure in measures:
         row = rf"^\| {measure} (?:\| {FIGURE} ){{{figures}}}(?:\| (?:\d+\.\d\d|-) )+\|$"
         assert re.search(row, table, re.MULTILINE), measure
+
+
+def mine(table, measure):
+    """certagent's figure."""
+    (row,) = (row for row in table.splitlines() if row.startswith(f"| {measure} |"))
+    return row.split("|")[2].strip()
 
 
 def benchmarks(*words: object, **environ: object) -> subprocess.CompletedProcess[str]:
@@ -69,7 +84,8 @@ def test_one_command_prints_tables_and_leaves_nothing_behind(tmp_path):
     done = benchmarks("--runs", 1, "--only", "start", TMPDIR=tmp_path)
 
     assert done.returncode == 0, done.stderr
-    machine, *_ = done.stdout.splitlines()
+    begin, machine, *_, end = done.stdout.splitlines()
+    assert (begin, end) == (BEGIN, END)
     assert re.fullmatch(r"\d+ cores? of .+, Python 3\..+, certagent .+, OpenBao .+", machine)
     assert "| once | certagent | bao agent | ratio |" in done.stdout
     assert_rows(done.stdout, ONCE, figures=2)
@@ -81,6 +97,47 @@ def test_who_stays_is_measured_beside_the_peer(world):
 
     assert table.startswith("| staying, a poll every 0.1s | certagent | bao agent | ratio |")
     assert_rows(table, STAYING, figures=2)
+
+
+def test_rotations_are_read_beside_the_peer(world):
+    table = rotation.measure(world, Rounds(1, 0.1, warm_ups=0))
+
+    assert table.startswith("| a rotation, a poll every 0.1s | certagent | bao agent | ratio |")
+    assert_rows(table, ROTATION, figures=2)
+    assert mine(table, "old files beside new ones, ms") == "0"
+    assert mine(table, "mixed sets read, through `..data` where it is") == "0"
+    assert 0 < float(mine(table, "inotify events")) <= 3
+
+
+def test_latency_is_measured_beside_the_peer_who_is_not_waited_for(world, monkeypatch):
+    monkeypatch.setattr(latency, "PATIENCE", 0.5)
+
+    table = latency.measure(world, Rounds(1, 0.1, warm_ups=0))
+
+    assert table.startswith("| write to published, s (watched for 0.5) | certagent | bao agent |")
+    for kv, how in itertools.product((1, 2), ("a poll every 0.1s", "by default")):
+        assert re.search(rf"^\| KV v{kv}, {how} \|", table, re.MULTILINE)
+    assert re.search(r"^\| KV v2, by default \| not seen \| not seen \| - \|$", table, re.MULTILINE)
+
+
+def test_outages_are_survived_beside_the_peer(world, monkeypatch):
+    monkeypatch.setattr(outage, "OUTAGE", 0.5)
+
+    table = outage.measure(world, Rounds(1, 0.1, warm_ups=0))
+
+    assert table.startswith("| an outage of 0.5 s, a poll every 0.1s | certagent | bao agent |")
+    assert_rows(table, OUTAGE, figures=2)
+
+
+def test_a_fleet_is_measured_beside_the_peers(world, monkeypatch):
+    monkeypatch.setattr(fleet, "COUNTS", ())
+    monkeypatch.setattr(fleet, "POLLS", 1)
+
+    table = fleet.measure(world, Rounds(1, 0.1, warm_ups=0, agents=2))
+
+    assert table.startswith("| agents on one server, a poll every 1s, bins of a tenth | 2 |")
+    for measure, name in itertools.product(FLEET, ("certagent", "bao agent", "ratio")):
+        assert re.search(rf"^\| {measure}, {name} \| (?:{FIGURE}|-) \|$", table, re.MULTILINE)
 
 
 def test_key_vault_is_measured_beside_vault(world):
@@ -118,79 +175,17 @@ def test_a_stop_in_the_middle_leaves_nothing_behind_either(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("flag", ["--runs", "--interval"])
-def test_no_rounds_and_no_interval_are_refused(flag):
-    done = benchmarks(flag, 0)
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--runs", 0), "greater than zero"),
+        (("--interval", 0), "greater than zero"),
+        (("--agents", 0), "from 1 to 200"),
+        (("--agents", 201), "from 1 to 200"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(words, why):
+    done = benchmarks(*words)
 
     assert done.returncode == 2
-    assert "greater than zero" in done.stderr
-
-
-def test_the_moment_of_publication_is_told_from_the_end(job):
-    cost = publish(job(then="import time; time.sleep(0.2)"))
-
-    assert cost.ended - cost.published > 0.1
-
-
-def test_the_peak_is_the_childs_own_and_not_its_parents(job):
-    ballast = bytearray(300 << 20)
-
-    cost = publish(job())
-
-    assert 0 < cost.peak < len(ballast) / 2
-
-
-def test_cpu_is_that_of_the_child(job):
-    spin = "import time\nwhile time.process_time() < 0.3: pass"
-
-    assert publish(job(WRITE.replace("; {then}", "\n" + spin))).cpu > 0.3
-
-
-def test_who_ends_and_published_nothing_fails_with_what_it_said(job):
-    with pytest.raises(Failed, match=r"did not publish (.|\n)*no such secret"):
-        publish(job("import sys; sys.exit('no such secret')"))
-
-
-def test_who_was_to_stay_and_published_nothing_fails_likewise(job):
-    failing = job("import sys; sys.exit('no such secret')")
-
-    with (
-        pytest.raises(Failed, match=r"did not publish (.|\n)*no such secret"),
-        process.staying(failing),
-    ):
-        pass
-
-
-def test_who_ends_in_error_fails_although_it_published(job):
-    with pytest.raises(Failed, match="ended with 3"):
-        publish(job(then="sys.exit(3)"))
-
-
-def test_who_stays_is_measured_by_its_own_clock_and_ended(job):
-    spin = "\nimport time, signal\nwhile time.process_time() < 0.3: pass\nsignal.pause()"
-
-    with process.staying(job(WRITE.replace("; {then}", spin))) as agent:
-        until(partial(lambda agent: agent.cpu > 0.3, agent))
-        assert 0 < agent.memory("RssAnon") < agent.memory("VmRSS")
-
-    assert agent.process.returncode is not None
-
-
-def test_who_publishes_and_does_not_end_is_ended(job, monkeypatch):
-    monkeypatch.setattr(process, "DEADLINE", 2.0)
-
-    with pytest.raises(Failed, match="did not end"):
-        publish(job(then="import time; time.sleep(600)"))
-
-
-def test_who_stays_and_does_not_end_when_told_is_ended(job, monkeypatch):
-    monkeypatch.setattr(process, "GRACE", 0.1)
-    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-
-    with (
-        pytest.raises(Failed, match="did not end"),
-        process.staying(job(deaf + WRITE, then="signal.pause()")) as agent,
-    ):
-        pass
-
-    assert agent.process.returncode == -signal.SIGKILL
+    assert why in done.stderr

@@ -160,6 +160,13 @@ class OpenBao:
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, number)
 
+    @property
+    def pid(self) -> int:
+        """The server's process id; that of its parent is `timeout`'s."""
+        assert self._process is not None
+        parent = self._process.pid
+        return int(Path(f"/proc/{parent}/task/{parent}/children").read_text())
+
     # What an operator does.
 
     @property

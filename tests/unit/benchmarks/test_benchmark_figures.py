@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import pytest
 
-from tests.benchmarks.figures import Spread, marginal, ratio, rounded
-from tests.benchmarks.table import growth, markdown, side_by_side
+from tests.benchmarks.figures import Spread, marginal, peak_to_mean, phase, ratio, rounded
+from tests.benchmarks.table import fleets, growth, markdown, shapes, side_by_side
 
 
 def cells(table: str) -> list[list[str]]:
@@ -21,9 +24,14 @@ def test_the_median_of_an_even_number_lies_between_the_two_in_the_middle():
 
 
 @pytest.mark.parametrize(
-    ("samples", "shown"), [([75.0, 71.2, 90.0], "75.0 (71.2-90.0)"), ([4.0, 4.0], "4.00")]
+    ("samples", "shown"),
+    [
+        ([75.0, 71.2, 90.0], "75.0 (71.2-90.0)"),
+        ([4.0, 4.001], "4.00"),
+        ([math.nan, math.nan], "-"),
+    ],
 )
-def test_a_spread_of_equal_samples_is_shown_as_one_number(samples, shown):
+def test_a_spread_of_samples_that_look_alike_is_shown_as_one_number(samples, shown):
     assert str(Spread.of(samples)) == shown
 
 
@@ -37,6 +45,8 @@ def test_a_spread_of_equal_samples_is_shown_as_one_number(samples, shown):
         (123.4, "123"),
         (358239.2, "358239"),
         (-2.664, "-2.66"),
+        (math.inf, "not seen"),
+        (math.nan, "-"),
     ],
 )
 def test_numbers_have_three_digits_that_count_and_all_before_the_point(value, shown):
@@ -47,9 +57,43 @@ def test_a_ratio_says_how_many_times_the_peers_cost_it_is():
     assert ratio(150.0, 75.0) == "2.00"
 
 
-@pytest.mark.parametrize(("of", "to"), [(1.0, 0.0), (1.0, -2.0), (-1.0, 2.0)])
-def test_a_ratio_of_or_to_less_than_nothing_says_nothing(of, to):
+@pytest.mark.parametrize(
+    ("of", "to"),
+    [(1.0, 0.0), (1.0, -2.0), (-1.0, 2.0), (math.inf, 2.0), (1.0, math.inf), (math.nan, 1.0)],
+)
+def test_a_ratio_of_or_to_what_is_lost_or_unseen_says_nothing(of, to):
     assert ratio(of, to) == "-"
+
+
+def test_a_spread_tells_that_some_were_not_seen():
+    assert str(Spread.of([math.inf, 2.0, 1.0])) == "2.00 (1.00-not seen)"
+
+
+def test_requests_that_come_evenly_have_a_peak_like_the_mean():
+    assert peak_to_mean([0.5, 1.5, 2.5, 3.5], 0.0, 4.0, 1.0) == 1.0
+
+
+def test_requests_that_come_at_once_have_a_peak_of_all_bins():
+    assert peak_to_mean([2.1, 2.2, 2.3], 0.0, 4.0, 1.0) == 4.0
+
+
+def test_requests_outside_the_window_do_not_count():
+    assert peak_to_mean([-0.1, 4.0, 9.0], 0.0, 4.0, 1.0) == 0.0
+    assert peak_to_mean([-0.1, -0.2, 1.0], 0.0, 4.0, 1.0) == 4.0
+
+
+def test_bins_are_whole_ones():
+    assert peak_to_mean([0.5, 1.5, 2.5, 2.6, 2.7], 0.0, 2.9, 1.0) == 1.0
+
+
+@pytest.mark.parametrize("count", [4, 10, 50])
+def test_a_few_writes_meet_all_parts_of_an_interval(count):
+    """Between two neighbours, and from the last around to the first, is no great gap."""
+    phases = sorted(phase(number) for number in range(count))
+
+    gaps = [after - before for before, after in pairwise([*phases, phases[0] + 1])]
+    assert phases[0] == 0
+    assert max(gaps) < 2 / count
 
 
 def test_the_marginal_cost_leaves_out_what_is_shared():
@@ -95,6 +139,37 @@ def test_growth_faster_than_linear_has_a_ratio_above_one():
     shown = dict(zip(header, row, strict=True))
     assert float(shown["ratio"]) > 1
     assert float(shown["per bundle, 100 : 1"]) == 100
+
+
+def test_fleets_have_both_contenders_and_their_ratio_at_each_count():
+    results = {
+        1: {"certagent": {"CPU": [2.0]}, "bao agent": {"CPU": [1.0]}},
+        10: {"certagent": {"CPU": [3.0, 5.0, 4.0]}, "bao agent": {"CPU": [8.0]}},
+    }
+
+    assert cells(fleets("agents", results)) == [
+        ["agents", "1", "10"],
+        ["---", "---:", "---:"],
+        ["CPU, certagent", "2.00", "4.00 (3.00-5.00)"],
+        ["CPU, bao agent", "1.00", "8.00"],
+        ["CPU, ratio", "2.00", "0.50"],
+    ]
+
+
+def test_the_shape_of_tables_is_that_of_any_run_of_the_same_scenarios():
+    def run(every, count):
+        return f"""
+        on a machine, in some words
+        {markdown([f"a poll every {every}", "a"], [["KV v2, ms", "1"], ["KV v1, ms", "3"]])}
+
+        {markdown([f"{count} agents (for {every})", "b"], [[f"503 and {every}", "5"]])}
+        """.replace(" " * 8, "")
+
+    assert shapes(run("1s", 10)) == shapes(run("0.5s", 200))
+    assert shapes(run("1s", 10)) == {
+        "a poll every #s": ["KV v2, ms", "KV v1, ms"],
+        "# agents (for #s)": ["# and #s"],
+    }
 
 
 def test_markdown_aligns_figures_to_the_right():
