@@ -21,7 +21,7 @@ from certagent.errors import AccessDenied, CertagentError, OutputError, SourceUn
 from certagent.keeper import Keeper
 from certagent.runtime.clocks import Instant
 from certagent.runtime.logs import fields
-from certagent.runtime.signals import Wake
+from certagent.runtime.signals import Interrupted, Wake
 from certagent.runtime.status import AgentStatus
 
 if TYPE_CHECKING:
@@ -83,10 +83,6 @@ class Tempo(Struct, frozen=True):
     schedule: Schedule
     patience: float = math.inf
     grace: float = GRACE
-
-
-class Interrupted(Exception):
-    """A signal ended `init` before every required bundle was published."""
 
 
 class _Task(Struct):

@@ -9,10 +9,10 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from certagent.agent import Interrupted
 from certagent.cli.options import add_configuration, configuration
-from certagent.cli.wiring import agent
+from certagent.cli.process import agent
 from certagent.config.model import seconds
+from certagent.runtime.signals import Interrupted
 
 if TYPE_CHECKING:
     import argparse

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from certagent import __version__
 from certagent.errors import CertagentError, OutputError, UsageError
+from certagent.runtime.garbage import uncollected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _prepare(words)
     try:
         _configure_log(words)
-        arguments = _parser(words).parse_args(words)
+        with uncollected():
+            parser = _parser(words)
+        arguments = parser.parse_args(words)
         code = int(arguments.run(arguments))
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last place to report it
@@ -115,9 +118,14 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"certagent {__version__}")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, dest="verb")
+    # Without `prog` argparse would format its usage for it, and load shutil to know the terminal.
+    verbs = parser.add_subparsers(
+        title="verbs", metavar="VERB", required=True, dest="verb", prog=parser.prog
+    )
     called = next((word for word in words if not word.startswith("-")), "")
-    for verb, summary in VERBS.items():
+    # A parser for each verb costs more than all of its work: the others are for `--help`.
+    wanted = {called: VERBS[called]} if called in VERBS and words[0] == called else VERBS
+    for verb, summary in wanted.items():
         verb_parser = verbs.add_parser(verb, help=summary, description=summary)
         if verb == called:
             module = importlib.import_module(f"certagent.cli.{verb}")

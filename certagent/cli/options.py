@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from certagent.cli.rules import kind
 from certagent.config.decoding import load
 from certagent.config.settings import SETTINGS
 from certagent.errors import ConfigurationError, UsageError
@@ -77,7 +76,11 @@ def asked_kind(arguments: argparse.Namespace) -> Kind | None:
         raise UsageError(
             "--usage is of --kind tls alone.", hint="Add --kind tls, or leave --usage out."
         )
-    return kind(arguments.kind, arguments.usage) if arguments.kind else None
+    if not arguments.kind:
+        return None
+    from certagent.cli.rules import kind  # noqa: PLC0415 - an agent's flags need no material
+
+    return kind(arguments.kind, arguments.usage)
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:

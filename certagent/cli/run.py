@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from certagent import __version__
 from certagent.cli.options import add_configuration, configuration
-from certagent.cli.wiring import agent
+from certagent.cli.process import agent
 from certagent.errors import ConfigurationError
 from certagent.runtime.logs import fields
 

@@ -162,7 +162,7 @@ def readable(arguments: argparse.Namespace) -> Iterator[list[Place]]:
 
 @contextmanager
 def _connected(config: Config) -> Iterator[VaultConnection]:
-    from certagent.sources.vault import VaultConnection  # noqa: PLC0415 - not for directories
+    from certagent.sources.vault.connection import VaultConnection  # noqa: PLC0415 - not for directories
 
     if not config.vault:
         raise ConfigurationError(
@@ -203,7 +203,7 @@ def _place(
     source: Source
     kind = kind_of(bundle.kind, bundle.usage)
     if bundle.source.vault_kv and vault:
-        from certagent.sources.vault import VaultKVSource  # noqa: PLC0415 - not for directories
+        from certagent.sources.vault.kv import VaultKVSource  # noqa: PLC0415 - not for directories
 
         source = VaultKVSource(vault, bundle.source.vault_kv, kind)
     elif bundle.source.azure_key_vault and azure:

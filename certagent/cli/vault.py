@@ -107,7 +107,7 @@ def _applied(plans: Mapping[str, Sequence[Step]], *, force: bool) -> Iterator[tu
 def _operator() -> Iterator[VaultConnection]:
     """Log in as an operator does: VAULT_TOKEN at VAULT_ADDR."""
     from certagent.runtime.logs import conceal  # noqa: PLC0415 - only where secrets are
-    from certagent.sources.vault import VaultConnection  # noqa: PLC0415 - printing needs no client
+    from certagent.sources.vault.connection import VaultConnection  # noqa: PLC0415 - printing needs no client
 
     names = (*_OPERATOR, "CERTAGENT_VAULT_PLAIN_HTTP")
     environ = {name: os.environ.get(name, "") for name in names}

@@ -1,4 +1,4 @@
-"""From a configuration to an agent: the one place that knows every adapter.
+"""From a configuration's bundles to an agent: the one place that knows every adapter.
 
 Adapters are imported here, and only those that the configuration names: each costs start-up time
 and memory in every pod of a mesh.
@@ -9,11 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import random
-from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
-
-from msgspec import Struct
 
 from certagent.agent import GRACE, Agent, Follower, Tempo
 from certagent.assignment import Assignment, Reader
@@ -21,24 +18,21 @@ from certagent.cli.rules import kind, pins, policy, takes_roots
 from certagent.config.model import permissions, seconds
 from certagent.errors import ConfigurationError
 from certagent.runtime import logs
-from certagent.runtime.hardening import harden
 from certagent.runtime.schedule import Schedule
-from certagent.runtime.signals import Signals
 from certagent.sinks.directory import AtomicDirectory
 from certagent.sinks.layouts import GATEWAY, ISTIOD, KUBELET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from certagent.cli.process import Stores
     from certagent.config.model import BundleConfig, Config, FilesSource
     from certagent.config.model import VaultPKISource as VaultPKIConfig
     from certagent.material.bundle import KeyCertBundle
     from certagent.material.history import Policy
     from certagent.material.kinds import Kind
+    from certagent.runtime.signals import Signals
     from certagent.sinks import Sink
-    from certagent.sources import Connection, Source
-    from certagent.sources.azure import AzureConnection
-    from certagent.sources.vault import VaultConnection
+    from certagent.sources import Source
+    from certagent.sources.vault.connection import VaultConnection
 
 
 log = logging.getLogger("certagent")
@@ -58,66 +52,15 @@ _AZURE_REQUESTS = 50
 """The same with Key Vault: a login, two lists of four secrets, and ten sets of four parts."""
 
 
-class Stores(Struct, frozen=True):
-    """The connections that the bundles of a configuration need."""
-
-    vault: VaultConnection | None
-    azure: AzureConnection | None
-
-    @property
-    def connections(self) -> dict[str, Connection]:
-        """Those that there are, by name."""
-        both: dict[str, Connection | None] = {"vault": self.vault, "azure": self.azure}
-        return {name: each for name, each in both.items() if each is not None}
-
-
-@contextmanager
-def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
-    """Yield an agent that is ready to run, and close it; signals are taken meanwhile.
-
-    `stays`: it is to run beside its reader, and directories that are sources wake it.
-    """
-    logs.configure(config.log.format, config.log.level)
-    harden()
-    with ExitStack() as stack:
-        signals = stack.enter_context(Signals())
-        stores = Stores(_vault(config, signals), _azure(config, signals))
-        worker = Agent(
-            [_assignment(bundle, config, stores, stays=stays) for bundle in config.bundles],
-            stores.connections,
-            _tempo(config),
-            signals,
-            _followers(config) if stays else (),
-        )
-        stack.callback(worker.close)
-        if stays:
-            for directory in _watched(config):
-                from certagent.sources.watching import watch  # noqa: PLC0415 - only for directories
-
-                stack.callback(watch(directory, signals.wake))
-        yield worker
-
-
-def _vault(config: Config, signals: Signals) -> VaultConnection | None:
-    sources = [bundle.source for bundle in config.bundles]
-    if not any(source.vault_kv or source.vault_pki for source in sources) or not config.vault:
-        return None
-    from certagent.sources.vault import VaultConnection  # noqa: PLC0415 - only for Vault
-
-    return VaultConnection(
-        config.vault,
-        environment_token=os.environ.get("VAULT_TOKEN", ""),
-        conceal=logs.conceal,
-        stopping=signals.stop_pending,
+def assembled(config: Config, stores: Stores, signals: Signals, *, stays: bool) -> Agent:
+    """Return an agent with all that its bundles need; `stays` as `cli.process.agent` tells."""
+    return Agent(
+        [_assignment(bundle, config, stores, stays=stays) for bundle in config.bundles],
+        stores.connections,
+        _tempo(config),
+        signals,
+        _followers(config) if stays else (),
     )
-
-
-def _azure(config: Config, signals: Signals) -> AzureConnection | None:
-    if not any(bundle.source.azure_key_vault for bundle in config.bundles) or not config.azure:
-        return None
-    from certagent.sources.azure import AzureConnection  # noqa: PLC0415 - only for Azure
-
-    return AzureConnection(config.azure, conceal=logs.conceal, stopping=signals.stop_pending)
 
 
 def _tempo(config: Config) -> Tempo:
@@ -188,7 +131,7 @@ def _reader(config: Config) -> Reader:
 
 def _source(bundle: BundleConfig, stores: Stores, of: Kind, sink: Sink, rules: Policy) -> Source:
     if bundle.source.vault_kv and stores.vault:
-        from certagent.sources.vault import VaultKVSource  # noqa: PLC0415 - only for Vault
+        from certagent.sources.vault.kv import VaultKVSource  # noqa: PLC0415 - only for Vault
 
         return VaultKVSource(stores.vault, bundle.source.vault_kv, of)
     if bundle.source.vault_pki and stores.vault:
@@ -230,7 +173,3 @@ def _followers(config: Config) -> list[Follower]:
     from certagent.cli.following import followers  # noqa: PLC0415 - ssl, and threads
 
     return followers(asked)
-
-
-def _watched(config: Config) -> list[str]:
-    return [bundle.source.files.directory for bundle in config.bundles if bundle.source.files]

@@ -28,6 +28,10 @@ _LONGEST_WAIT = 1e9
 """Seconds (30 years) that fit in the kernel's time on every platform; an interval may be longer."""
 
 
+class Interrupted(Exception):
+    """A signal ended `init` before every required bundle was published."""
+
+
 class Wake(IntEnum):
     """Why a wait ended; of several reasons, the greatest."""
 

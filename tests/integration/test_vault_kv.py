@@ -15,7 +15,8 @@ from certagent.config.model import (
 )
 from certagent.config.model import VaultKVSource as Config
 from certagent.errors import AccessDenied, MaterialRefused, SecretNotFound
-from certagent.sources.vault import VaultConnection, VaultKVSource
+from certagent.sources.vault.connection import VaultConnection
+from certagent.sources.vault.kv import VaultKVSource
 
 PARTS = {"ca_key": "key", "ca_cert": "cert", "cert_chain": "chain", "root_cert": "root"}
 

@@ -16,7 +16,7 @@ from certagent.config.model import (
     VaultConfig,
 )
 from certagent.errors import AccessDenied, SourceUnavailable
-from certagent.sources.vault import VaultConnection
+from certagent.sources.vault.connection import VaultConnection
 from tests.support.openbao import OpenBao, OpenBaoError
 
 

@@ -8,7 +8,7 @@ from cryptography import x509
 from certagent.config.model import TokenAuth, VaultConfig, VaultPKISource
 from certagent.errors import AccessDenied, MaterialRefused, SecretNotFound, SourceUnavailable
 from certagent.material.serving import tls
-from certagent.sources.vault import VaultConnection
+from certagent.sources.vault.connection import VaultConnection
 from certagent.sources.vault.pki import Destination
 from certagent.sources.vault.pki import VaultPKISource as PKISource
 from tests.support.pods import Recorder, common_name

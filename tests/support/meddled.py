@@ -36,10 +36,12 @@ STAGES = {
 _LOADED_LATER = (
     "certagent.cli.run",
     "certagent.cli.init",
+    "certagent.cli.process",
     "certagent.cli.wiring",
     "certagent.runtime.hooks.runner",
     "certagent.sources.files",
-    "certagent.sources.vault",
+    "certagent.sources.vault.connection",
+    "certagent.sources.vault.kv",
 )
 _PATIENCE = 60.0
 """Seconds that a stage waits at most, should its test be gone."""

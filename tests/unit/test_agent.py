@@ -8,11 +8,11 @@ import random
 import pytest
 from msgspec.structs import replace
 
-from certagent.agent import Agent, Interrupted, Tempo
+from certagent.agent import Agent, Tempo
 from certagent.assignment import Assignment
 from certagent.errors import ConfigurationError, OutputError, SourceUnavailable
 from certagent.runtime.schedule import Schedule
-from certagent.runtime.signals import Wake
+from certagent.runtime.signals import Interrupted, Wake
 from tests.support.material import make_root
 from tests.support.stores import MemoryConnection, MemorySink, MemorySource
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from certagent.cli.diagnosis.result import Result
     from certagent.config.model import BundleConfig
-    from certagent.sources.vault import VaultConnection
+    from certagent.sources.vault.connection import VaultConnection
     from certagent.sources.vault.pki.issuers import Mount
 
 _NOT_FOUND = 404

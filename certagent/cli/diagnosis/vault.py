@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from certagent.cli.diagnosis.mounts import Mount
     from certagent.cli.diagnosis.result import Result
     from certagent.config.model import BundleConfig, Config, VaultConfig
-    from certagent.sources.vault import VaultConnection
     from certagent.sources.vault.client import VaultClient, VaultRefused
+    from certagent.sources.vault.connection import VaultConnection
     from certagent.sources.vault.writing import VaultKVStore
 
 _FEW_VERSIONS = 10
@@ -45,7 +45,7 @@ def results(
     bundles = [each for each in config.bundles if each.source.vault_kv or each.source.vault_pki]
     if not bundles or not config.vault:
         return
-    from certagent.sources.vault import VaultConnection  # noqa: PLC0415 - only for Vault
+    from certagent.sources.vault.connection import VaultConnection  # noqa: PLC0415 - only for Vault
 
     token = os.environ.get("VAULT_TOKEN", "")
     connection = VaultConnection(

@@ -1,8 +1,4 @@
-"""Vault and OpenBao: one connection, and the secrets that are read through it."""
+"""Vault and OpenBao: one connection, and the secrets that are read through it.
 
-from __future__ import annotations
-
-from certagent.sources.vault.connection import VaultConnection
-from certagent.sources.vault.kv import VaultKVSource
-
-__all__ = ["VaultConnection", "VaultKVSource"]
+The connection knows nothing of material, so that a login can be under way while that is loaded.
+"""

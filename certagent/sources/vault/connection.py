@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections import Counter
+from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from certagent.config.model import TokenAuth
@@ -35,15 +36,39 @@ login makes Vault ask the cluster (TokenReview), but a role that was put right n
 Answer = TypeVar("Answer")
 
 
+class _Beside(Thread):
+    """Runs a login in a thread of its own; `result` waits for it."""
+
+    def __init__(self, log_in: Callable[[], bool]) -> None:
+        super().__init__(name="login", daemon=True)
+        self._log_in = log_in
+        self._failure: BaseException | None = None
+        self._is_new = False
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._is_new = self._log_in()
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            self._failure = error
+
+    def result(self) -> bool:
+        """Return what the login did, or raise what it raised."""
+        self.join()
+        if self._failure is not None:
+            raise self._failure
+        return self._is_new
+
+
 class VaultConnection:
     """Implements `sources.Connection`: a login when one is needed, and its end.
 
-    There is none before the first `call`. A new one is made when a third of the lease is left, or
-    when Vault answers 403; leases are not renewed, so an outage cannot become a loop of renewals.
-    A token that was replaced is revoked: refusals that repeat must not fill Vault with leases.
-    `conceal` is told every token and credential before it is used. `stopping` tells that the agent
-    is to end: then nothing more is asked but to revoke the token. `clock` returns seconds that
-    never go back. Not for several threads at once.
+    There is none before the first `call` or `begin`. A new one is made when a third of the lease is
+    left, or when Vault answers 403; leases are not renewed, so an outage cannot become a loop of
+    renewals. A token that was replaced is revoked: refusals that repeat must not fill Vault with
+    leases. `conceal` is told every token and credential before it is used. `stopping` tells that
+    the agent is to end: then nothing more is asked but to revoke the token. `clock` returns seconds
+    that never go back. Not for several threads at once.
     """
 
     def __init__(
@@ -63,11 +88,16 @@ class VaultConnection:
         self._counts_logins = not isinstance(config.auth, TokenAuth)
         self._stopping = stopping
         self._clock = clock
+        self._beside: _Beside | None = None
         self._login: Login | None = None
         self._renew_at = self._ends_at = math.inf
         self._renewal_failed = False
         # For each asker whom a new login did not help: how often in a row, and when last.
         self._in_vain: dict[str, tuple[int, float]] = {}
+
+    def begin(self) -> None:
+        """Log in beside what else there is to do at a start; the first `call` waits for it."""
+        self._beside = _Beside(self._log_in)
 
     def call(self, operation: Callable[[VaultClient], Answer], asker: str = "") -> Answer:
         """Run an operation with a valid login, and once more with a new one if Vault says 403.
@@ -90,6 +120,8 @@ class VaultConnection:
 
     def close(self) -> None:
         """Revoke the token, unless it was given, and drop the connections. Never raises."""
+        if self._beside is not None:
+            self._beside.join()
         if self._login is not None:
             self._revoke(self._login, hurry=True)
         self._login = None
@@ -124,6 +156,9 @@ class VaultConnection:
 
     def _ensure_login(self) -> bool:
         """Make a login where none is valid, or where it is time; return whether one was made."""
+        beside, self._beside = self._beside, None
+        if beside is not None:
+            return beside.result()
         now = self._clock()
         if self._login is None or now >= self._ends_at:
             return self._log_in()

@@ -25,7 +25,8 @@ from certagent.errors import (
     SourceUnavailable,
     Stopping,
 )
-from certagent.sources.vault import VaultConnection, VaultKVSource
+from certagent.sources.vault.connection import VaultConnection
+from certagent.sources.vault.kv import VaultKVSource
 from tests.support.scripted import ScriptedServer, answer
 
 LEASE = 900
@@ -205,6 +206,37 @@ class TestLease:
         connection.close()
 
         assert connection.requests["unavailable"] == 1
+
+
+class TestBegin:
+    """A login that is under way while the rest of the agent is loaded."""
+
+    def test_the_first_call_takes_it(self, vault, source, connection):
+        connection.begin()
+        next(source.revisions())
+
+        assert vault.logins == 1
+        assert connection.logins == {"ok": 1}
+
+    def test_what_it_met_is_raised_by_the_first_call_and_the_next_tries_again(
+        self, vault, source, connection
+    ):
+        works, vault.login = vault.login, answer(503)
+        connection.begin()
+        with pytest.raises(SourceUnavailable):
+            next(source.revisions())
+        assert connection.logins == {"unavailable": 1}
+
+        vault.login = works
+        next(source.revisions())
+
+        assert connection.logins == {"unavailable": 1, "ok": 1}
+
+    def test_one_that_nobody_took_is_given_back(self, vault, connection):
+        connection.begin()
+        connection.close()
+
+        assert vault.revoked == ["token-1"]
 
 
 class TestLastingRefusal:

@@ -1,0 +1,51 @@
+"""What a start does while the agent is still being loaded."""
+
+from __future__ import annotations
+
+import pytest
+
+from certagent.cli import process
+from certagent.config.decoding import load
+from certagent.sources.vault.connection import VaultConnection
+from tests.support.openbao import free_port
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """The logins that were begun ahead; the test's own process stays as it is."""
+    logins = []
+    monkeypatch.setattr(VaultConnection, "begin", logins.append)
+    monkeypatch.setattr(process, "harden", lambda: None)
+    monkeypatch.setattr(process.logs, "configure", lambda *_: None)
+    monkeypatch.setattr(process, "keep", lambda: None)
+    return logins
+
+
+def start(directory, source="vault:secret/istiod"):
+    environ = {
+        "VAULT_ADDR": f"http://127.0.0.1:{free_port()}",
+        "VAULT_TOKEN": "a-token",
+        "CERTAGENT_SOURCE": source,
+        "ROOT_CA_DIR": str(directory),
+    }
+    with process.agent(load(None, environ), stays=True):
+        pass
+
+
+def test_who_has_published_nothing_logs_in_at_once(begun, tmp_path):
+    start(tmp_path / "istio-ca")
+
+    assert len(begun) == 1
+
+
+def test_a_restart_that_finds_a_set_does_not_so_that_not_all_agents_ask_together(begun, tmp_path):
+    (tmp_path / "..data").symlink_to("..version")
+    start(tmp_path)
+
+    assert begun == []
+
+
+def test_who_has_no_vault_has_no_login(begun, tmp_path):
+    start(tmp_path / "istio-ca", f"file:{tmp_path}")
+
+    assert begun == []
