@@ -14,7 +14,7 @@ from tests.support.openbao import free_port
 def begun(monkeypatch):
     """The logins that were begun ahead; the test's own process stays as it is."""
     logins = []
-    monkeypatch.setattr(VaultConnection, "begin", logins.append)
+    monkeypatch.setattr(VaultConnection, "begin", lambda connection: logins.append(connection))
     monkeypatch.setattr(process, "harden", lambda: None)
     monkeypatch.setattr(process.logs, "configure", lambda *_: None)
     monkeypatch.setattr(process, "keep", lambda: None)
