@@ -55,14 +55,15 @@ def _serve(config: Config, worker: Agent, stack: ExitStack) -> None:
     if not address:
         return
     from certagent.runtime.health import HealthServer  # noqa: PLC0415 - http.server costs 10 ms
-    from certagent.runtime.metrics import exposition  # noqa: PLC0415 - prometheus_client likewise
+
+    def metrics() -> bytes:
+        # prometheus_client costs as much again, and 2 MiB: whom nobody scrapes does without.
+        from certagent.runtime.metrics import exposition  # noqa: PLC0415 - likewise
+
+        return exposition(worker.current())
 
     try:
-        server = HealthServer(
-            address,
-            status=worker.current,
-            metrics=lambda: exposition(worker.current()),
-        )
+        server = HealthServer(address, status=worker.current, metrics=metrics)
     except ConfigurationError as error:
         if asked is not UNSET:
             raise

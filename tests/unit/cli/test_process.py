@@ -14,7 +14,11 @@ from tests.support.openbao import free_port
 def begun(monkeypatch):
     """The logins that were begun ahead; the test's own process stays as it is."""
     logins = []
-    monkeypatch.setattr(VaultConnection, "begin", lambda connection: logins.append(connection))
+
+    def begin(connection):
+        logins.append(connection)
+
+    monkeypatch.setattr(VaultConnection, "begin", begin)
     monkeypatch.setattr(process, "harden", lambda: None)
     monkeypatch.setattr(process.logs, "configure", lambda *_: None)
     monkeypatch.setattr(process, "keep", lambda: None)
