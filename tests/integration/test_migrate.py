@@ -78,9 +78,9 @@ class Article:
         """What certagent publishes with the overlay, its paths moved to this machine."""
         done = certagent("migrate", "-", "--vault-address", self.openbao.address, stdin=self.values)
         assert done.code == 0, done.stderr
-        pilot = yaml.safe_load(done.stdout)["pilot"]
-        assert pilot["env"]["ROOT_CA_DIR"] == "/vault/secrets"
-        (container,) = pilot["initContainers"]
+        overlay = yaml.safe_load(done.stdout)
+        assert overlay["env"]["ROOT_CA_DIR"] == "/vault/secrets"
+        (container,) = overlay["initContainers"]
         environ = istio_charts.environment(container)
         here = {"ROOT_CA_DIR": directory, "CERTAGENT_VAULT_TOKEN_FILE": self.token}
         init = certagent("init", **{**environ, **here})
@@ -148,8 +148,9 @@ def test_a_gateways_values_become_its_certificate(openbao, cluster, tmp_path):
 class TestCharts:
     """The overlay in a pod of Istio's, rendered by Helm's own engine."""
 
-    def test_istiods_pod_starts_and_reads_what_the_agent_publishes(self):
-        given = yaml.safe_load((ARTICLES / "cluster1-values.yaml").read_text())["pilot"]
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_istiods_pod_starts_and_reads_what_the_agent_publishes(self, number):
+        given = yaml.safe_load((ARTICLES / f"cluster{number}-values.yaml").read_text())
         made = migrated("--vault-address", "https://vault:8200", stdin=yaml.safe_dump(given))
 
         pod = istio_charts.rendered("istiod", istio_charts.merged(given, made))
@@ -157,12 +158,18 @@ class TestCharts:
         assert istio_charts.faults(pod) == []
         istio_charts.validate(pod)
         annotated = pod["spec"]["template"]["metadata"]["annotations"]
-        assert annotated[f"{PREFIX}agent-inject"] == "false"
+        injector = {name: text for name, text in annotated.items() if name.startswith(PREFIX)}
+        assert injector == {f"{PREFIX}agent-inject": "false"}
         discovery = istio_charts.container(pod, "discovery")
         directory = istio_charts.environment(discovery)["ROOT_CA_DIR"]
-        assert istio_charts.covering(discovery, directory)["readOnly"] is True
-        agent = istio_charts.container(pod, "certagent")
+        assert directory == "/vault/secrets"
+        mount = istio_charts.covering(discovery, directory)
+        assert mount["readOnly"] is True
+        (agent,) = istio_charts.pod(pod)["initContainers"]
+        assert (agent["name"], agent["restartPolicy"]) == ("certagent", "Always")
         assert istio_charts.environment(agent)["ROOT_CA_DIR"] == directory
+        volumes = istio_charts.pod(pod)["volumes"]
+        assert "emptyDir" in next(each for each in volumes if each["name"] == mount["name"])
 
     def test_a_gateways_pod_does(self):
         given = {"podAnnotations": annotations({"log-format": "json"}, files=TLS)}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from certagent.cli.migration.annotations import PREFIX, not_convertible
+from certagent.cli.migration.reading import MAPS, OPERATORS
 from certagent.cli.migration.resources import reserved
 from certagent.errors import UsageError
 from certagent.kubernetes import overlay
@@ -17,6 +18,7 @@ from certagent.kubernetes.istio import ISTIOD
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from certagent.cli.migration.reading import Place
     from certagent.cli.migration.translation import Migration
     from certagent.kubernetes.options import Options
 
@@ -29,7 +31,7 @@ _INJECTED = ("vault-secrets", "home-init", "home-sidecar")
 
 
 def values(migration: Migration, options: Options) -> dict[str, Any]:
-    """Return values to be given after those with the annotations, nested as these are.
+    """Return values to be given after those with the annotations, nested as the chart reads them.
 
     Helm replaces lists, so they begin with what stands beside the annotations. Raises
     `ConfigurationError` where a name or a path is taken, and what the overlay raises.
@@ -52,9 +54,30 @@ def values(migration: Migration, options: Options) -> dict[str, Any]:
             last = key == "initContainers" and not migration.is_first
             made[key] = [*theirs, *made[key]] if last else [*made[key], *theirs]
     made = {"podAnnotations": _OFF, **made}
+    if migration.place.is_moved:
+        made = _moved(made, migration.place)
     for key in reversed(migration.place.nesting):
         made = {key: made}
     return {**migration.place.head, **made}
+
+
+def _moved(made: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """Return values for the top level, with what `pilot` has of the same maps.
+
+    The annotations are off under `pilot` too, for what still reads them there.
+    """
+    moved = dict(made)
+    for key in MAPS:
+        theirs = place.beside.get(key)
+        if isinstance(theirs, dict):
+            kept = {name: value for name, value in theirs.items() if _is_kept(name, value)}
+            moved[key] = {**_plain(kept, key), **made.get(key, {})}
+    return {**moved, OPERATORS: {"podAnnotations": _OFF}}
+
+
+def _is_kept(name: object, value: object) -> bool:
+    """Tell whether Helm would set it, and the overlay does not switch it off."""
+    return value is not None and not str(name).startswith(PREFIX)
 
 
 def patch(migration: Migration, options: Options, *, name: str, namespace: str) -> dict[str, Any]:

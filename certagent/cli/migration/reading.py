@@ -7,7 +7,7 @@ several documents in one file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from certagent.cli.migration.annotations import PREFIX
@@ -20,8 +20,16 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 20
 """A chart's values have some hundred lines, a Deployment as the API server prints it some more."""
 
+OPERATORS = "pilot"
+"""Where an IstioOperator's values have istiod's: its chart reads them at the top level alone
+(manifests/charts/istio-control/istio-discovery/values.yaml, 1.24), and leaves these out."""
+
+MAPS = ("podAnnotations", "env")
+"""What a chart's values have as maps, which Helm merges, and an overlay touches."""
+
 _MAX_NODES = 100_000
 _MAX_DEPTH = 60
+_MOVED = {*MAPS, "volumes", "volumeMounts", "initContainers"}
 _NOT_THE_PODS = {"deploymentAnnotations", "serviceAccountAnnotations", "serviceAnnotations"}
 _HOW = "Give a chart's values, a Pod, or a Deployment, as `kubectl get -o yaml` prints it."
 
@@ -34,6 +42,10 @@ class Place:
     `nesting` the keys that lead there, and `head` begins the object that they are a part of, if it
     is one (a HelmRelease, say). Of a pod, `beside` is its spec, and `target` says which object it
     is: apiVersion, kind, name and namespace.
+
+    `is_moved`: a chart's values have them under `pilot`, and the overlay has them at the top level,
+    where the chart reads them; `beside` is then what both say, and the top level counts. `twice`
+    are the keys at both, and `unread` those that stay under `pilot`, of no effect.
     """
 
     name: str
@@ -42,6 +54,9 @@ class Place:
     nesting: tuple[str, ...] = ()
     head: Mapping[str, Any] = field(default_factory=dict)
     target: Mapping[str, str] = field(default_factory=dict)
+    is_moved: bool = False
+    twice: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def is_pod(self) -> bool:
@@ -70,7 +85,7 @@ def places(data: bytes, what: str) -> list[Place]:
     """Return every place; raises `ConfigurationError` for what is not YAML, or holds none."""
     if len(data) > MAX_BYTES:
         raise ConfigurationError(f"{what} is larger than {MAX_BYTES} bytes.", hint=_HOW)
-    found = [each for document in parse_all(data, what) for each in _places(document, what)]
+    found = [each for document in parse_all(data, what) for each in _read(document, what)]
     if not found:
         raise ConfigurationError(f"{what} has no annotation {PREFIX}….", hint=_HOW)
     return found
@@ -94,6 +109,13 @@ def choose(found: list[Place], name: str | None, what: str) -> Place:
             hint=f"It has: {', '.join(names[:10])}. Give the file of one pod alone.",
         )
     return found[names.index(name)]
+
+
+def _read(document: object, what: str) -> list[Place]:
+    """Return a document's places, without those that stand at a second place of no effect."""
+    found = list(_places(document, what))
+    is_read = any(each.name == "podAnnotations" for each in found)
+    return [each for each in found if not (is_read and each.is_moved)]
 
 
 def _places(document: object, what: str) -> Iterator[Place]:
@@ -137,12 +159,35 @@ def _place(path: tuple[tuple[str, Any], ...], annotations: dict[Any, object]) ->
             hint="Give the values of Istio's chart alone; its podAnnotations do the same.",
         )
     beside = path[-1][1] if path else {}
+    if path and not owner and keys[:-1] in {(), (OPERATORS,)}:
+        return _at_the_top(Place(name, given, beside, keys[:-1]), path[0][1])
     head: dict[str, Any] = {}
     if owner:
         head = {key: target[key] for key in ("apiVersion", "kind")}
         names = {key: target[key] for key in ("name", "namespace") if target[key]}
         head["metadata"] = names
     return Place(name, given, beside, keys[:-1], head)
+
+
+def _at_the_top(place: Place, top: dict[Any, Any]) -> Place:
+    """Return a place in a chart's values where the chart reads it, beside all of its values."""
+    under = top.get(OPERATORS)
+    if not isinstance(under, dict):
+        return place
+    said = {key: value for key, value in top.items() if value is not None}
+    both = {**under, **said}
+    twice = []
+    for key in (each for each in under if each in said):
+        if key in MAPS and isinstance(under[key], dict) and isinstance(said[key], dict):
+            both[key] = {**under[key], **said[key]}
+            if not under[key].keys() & said[key].keys():
+                continue
+        twice.append(str(key))
+    place = replace(place, twice=tuple(twice))
+    if not place.nesting:
+        return place
+    unread = tuple(str(key) for key in under if key not in _MOVED and key not in said)
+    return replace(place, beside=both, nesting=(), is_moved=True, unread=unread)
 
 
 def _pod(path: tuple[tuple[str, Any], ...], annotations: dict[str, object]) -> Place:

@@ -63,6 +63,11 @@ def _changes(migration: Migration, *, staying: bool) -> Iterator[str]:
     given = migration.annotations
     if not given.is_true("agent-inject"):
         yield "agent-inject is not true: the injector has left this pod alone until now"
+    if migration.place.twice:
+        yield (
+            f"{', '.join(migration.place.twice)}: both at the top level and under pilot; the top"
+            " level is followed, because istiod's chart reads no other"
+        )
     reader = migration.reader.container
     yield "no webhook is needed at the pod's start: if Vault cannot be reached, the pod says so"
     yield f"the set is verified, and changes by one rename; {reader} mounts it read-only"
@@ -122,6 +127,14 @@ def _steps(migration: Migration, *, staying: bool, is_patch: bool) -> Iterator[s
         if not place.is_pod or place.target["kind"] == "Pod":
             yield "the Deployment's name and namespace are not in the file: see --name, --namespace"
     else:
+        if place.is_moved:
+            yield (
+                "the overlay is at the top level, where istiod's chart reads it"
+                f" ({migration.reader.init_containers} and newer): under pilot is the"
+                " IstioOperator's form, and the chart leaves it out without a word"
+            )
+        if place.unread:
+            yield f"move to the top level what else is under pilot: {', '.join(place.unread)}"
         yield (
             "see first that `helm template`, with the same files, has a container certagent:"
             f" charts before {migration.reader.init_containers} leave initContainers out without a"

@@ -31,6 +31,8 @@ from tests.support.injector import (
     values,
 )
 
+OFF = {"vault.hashicorp.com/agent-inject": "false"}
+
 
 def only(text: str, name: str | None = None) -> Place:
     return choose(places(text.encode(), "FILE"), name, "FILE")
@@ -64,7 +66,7 @@ class TestPlaces:
         ("keys", "nesting"),
         [
             (["podAnnotations"], ()),
-            (["pilot", "podAnnotations"], ("pilot",)),
+            (["mesh", "podAnnotations"], ("mesh",)),
             (["istiod", "pilot", "podAnnotations"], ("istiod", "pilot")),
             ([], ()),
         ],
@@ -115,6 +117,20 @@ class TestPlaces:
         assert list(made) == ["apiVersion", "kind", "metadata", "spec"]
         assert made["metadata"] == {"name": "istiod", "namespace": "istio-system"}
         assert list(made["spec"]) == ["values"]
+
+    def test_an_istio_operators_values_stay_under_pilot(self):
+        operator = {
+            "apiVersion": "install.istio.io/v1alpha1",
+            "kind": "IstioOperator",
+            "spec": {"values": {"pilot": {"podAnnotations": annotations()}}},
+        }
+
+        made = overlay(yaml.safe_dump(operator))
+
+        assert made["kind"] == "IstioOperator"
+        assert list(made["spec"]["values"]) == ["pilot"]
+        assert "env" in made["spec"]["values"]["pilot"]
+        assert "top level" not in report(migration(yaml.safe_dump(operator)))
 
     @pytest.mark.parametrize("key", ["pods", "k8s"])
     def test_where_no_overlay_reaches_is_told(self, key):
@@ -390,8 +406,8 @@ class TestOverlay:
             (ARTICLES / "cluster1-values.yaml").read_text(), address="https://vault:8200"
         )
 
-        assert list(made) == ["pilot"]
-        assert variables(made["pilot"]) == {
+        assert made["pilot"] == {"podAnnotations": OFF}
+        assert variables(made) == {
             "VAULT_ADDR": "https://vault:8200",
             "ROOT_CA_DIR": "/vault/secrets",
             "ISTIO_MULTIROOT_MESH": "true",
@@ -399,12 +415,10 @@ class TestOverlay:
             "CERTAGENT_VAULT_AUTH_MOUNT": "kubernetes-cluster1",
             "CERTAGENT_VAULT_ROLE": "istiod",
         }
-        assert [each["name"] for each in made["pilot"]["volumes"]] == ["istio-ca"]
+        assert [each["name"] for each in made["volumes"]] == ["istio-ca"]
 
     def test_the_injector_is_switched_off(self):
-        assert overlay(values(annotations()))["podAnnotations"] == {
-            "vault.hashicorp.com/agent-inject": "false"
-        }
+        assert overlay(values(annotations()))["podAnnotations"] == OFF
 
     def test_what_variables_cannot_say_is_in_a_file(self):
         text = values(annotations({"client-timeout": "20s"}))
@@ -555,6 +569,83 @@ class TestOverlay:
         assert (
             "vault.caFile: name the Secret that is to be mounted there: --secret /etc/ssl" in fault
         )
+
+
+class TestPilot:
+    """A chart's values in the IstioOperator's form, which istiod's chart does not read."""
+
+    def values(self, top: dict | None = None, **under: object) -> str:
+        return yaml.safe_dump({"pilot": {"podAnnotations": annotations(), **under}, **(top or {})})
+
+    def test_the_overlay_is_at_the_top_level_and_the_injector_off_at_both(self):
+        made = overlay(self.values())
+
+        keys = {"env", "volumes", "volumeMounts", "initContainers", "podAnnotations"}
+        assert made.keys() == {*keys, "pilot"}
+        assert made["podAnnotations"] == OFF
+        assert made["pilot"] == {"podAnnotations": OFF}
+
+    def test_what_the_overlay_touches_comes_along(self):
+        volume = {"name": "y", "emptyDir": {}}
+        env = {"ISTIO_MULTIROOT_MESH": "false", "X": "1", "NONE": None}
+        text = self.values(
+            podAnnotations={**annotations(), "team": "mesh"}, volumes=[volume], env=env
+        )
+
+        made = overlay(text)
+
+        assert volume in made["volumes"]
+        assert made["podAnnotations"] == {"team": "mesh", **OFF}
+        del env["NONE"]  # Helm takes it out
+        assert made["env"] == {**env, "ROOT_CA_DIR": "/vault/secrets"}
+        assert "ISTIO_MULTIROOT_MESH" not in variables(made)  # the agent stages no roots either
+
+    def test_the_top_level_counts_where_both_say_something(self):
+        top = {"volumes": [{"name": "top"}], "env": {"X": "top"}, "volumeMounts": None}
+        mount = {"name": "top", "mountPath": "/x"}
+        under = {"volumes": [{"name": "under"}], "env": {"X": "under"}, "volumeMounts": [mount]}
+        text = self.values(top, **under)
+
+        made = overlay(text)
+
+        assert [each["name"] for each in made["volumes"]] == ["istio-ca", "top"]
+        assert made["volumeMounts"][1] == mount
+        assert made["env"]["X"] == "top"
+        assert "  - env, volumes: both at the top level and under pilot; the top" in report(
+            migration(text)
+        )
+
+    def test_maps_without_a_common_key_are_not_at_odds(self):
+        text = self.values({"env": {"X": "1"}}, env={"Y": "2"})
+
+        assert overlay(text)["env"].items() >= {"X": "1", "Y": "2"}.items()
+        assert "both at the top level" not in report(migration(text))
+
+    def test_a_directory_at_the_top_level_is_the_one_that_istiod_reads(self):
+        (fault,) = faults(
+            self.values({"env": {"ROOT_CA_DIR": "/etc/ca"}}, env={"ROOT_CA_DIR": "/vault/secrets"})
+        )
+
+        assert "the files go to /vault/secrets, where istiod reads /etc/ca" in fault
+
+    def test_annotations_at_both_are_those_of_the_top_level(self):
+        text = self.values({"podAnnotations": annotations(role="top")})
+
+        made = overlay(text)
+
+        assert variables(made)["CERTAGENT_VAULT_ROLE"] == "top"
+        assert "  - podAnnotations: both at the top level and under pilot" in report(
+            migration(text)
+        )
+
+    def test_the_report_says_so_and_names_what_stays(self):
+        told = report(migration(self.values(autoscaleMin=2, resources={}, env={})))
+
+        assert "the overlay is at the top level, where istiod's chart reads it (1.24 and" in told
+        assert "  - move to the top level what else is under pilot: autoscaleMin, resources" in told
+
+    def test_values_at_the_top_level_are_not_said_to_be_moved(self):
+        assert "under pilot" not in report(migration(values(annotations(), pilot={"x": 1})))
 
 
 class TestResources:
