@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 import time
-from http.client import HTTPException
+from http.client import BadStatusLine, HTTPException, IncompleteRead
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -75,11 +75,15 @@ _FAILURES: tuple[tuple[str, type[Exception] | tuple[type[Exception], ...], str],
     ("elsewhere", BodyTooLarge, "The server at {address} sent more than {told} bytes."),
     ("reach", socket.gaierror, "The name in {address} cannot be resolved: {told}."),
     ("reach", ConnectionRefusedError, "Nothing listens at {address}: connection refused."),
+    ("reach", ConnectionError, "The connection to {address} failed: {told}."),
     ("reach", NoConnection, "There was no connection to {address} after {after:.1f} s."),
     ("slow", TimeoutError, "{service} at {address} had not answered in full after {after:.1f} s."),
+    # The texts of these two would quote what was sent, which may be a part of a secret.
+    ("reach", IncompleteRead, "The connection to {address} failed: its answer broke off."),
+    ("elsewhere", BadStatusLine, "What answers at {address} does not speak HTTP."),
     (
         "files",
-        (FileNotFoundError, PermissionError),
+        (FileNotFoundError, IsADirectoryError, PermissionError),
         "TLS with {address} was not possible: {told}.",
     ),
     ("tls", ssl.SSLError, "TLS with {address} failed: {told}."),
