@@ -634,13 +634,19 @@ class TestProxy:
                 ).get("/v1/x")
             assert time.monotonic() - began < 2
 
-    def test_a_proxy_that_refuses_is_named(self, monkeypatch):
-        with replying(answer(403)) as proxy:
+    def test_a_proxy_that_refuses_is_named_with_what_it_said(self, monkeypatch):
+        with replying(answer(407)) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy.address)
-            with pytest.raises(SourceUnavailable, match="The proxy on the way") as failed:
+            with pytest.raises(SourceUnavailable, match="The proxy on the way .* 407") as failed:
                 client("https://vault.example").get("/v1/x")
 
         assert "HTTPS_PROXY" in failed.value.hint
+
+    def test_a_proxy_that_is_not_trusted_is_not_taken_for_the_server(self, tls, monkeypatch):
+        with replying(SECRET, tls=tls.server_context("proxy")) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy.address)
+            with pytest.raises(SourceUnavailable, match="The proxy on the way .* verify failed"):
+                client("https://vault.example").get("/v1/x")
 
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
     @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
@@ -656,9 +662,15 @@ class TestProxy:
 
     @pytest.mark.parametrize(
         "proxy",
-        ["socks5://u:canary@127.0.0.1:1", "SOCKS5h://127.0.0.1:1", "ftp://u:canary@127.0.0.1:1"],
+        [
+            "socks5://u:canary@127.0.0.1:1",
+            "SOCKS5h://127.0.0.1:1",
+            "ftp://u:canary@127.0.0.1:1",
+            "http://u:canary@\u2100:1",
+            "http://u:canary@proxy:port",
+        ],
     )
-    def test_a_proxy_of_another_kind_is_named(self, monkeypatch, proxy):
+    def test_a_proxy_that_cannot_be_one_is_named(self, monkeypatch, proxy):
         monkeypatch.setenv("HTTPS_PROXY", proxy)
         with pytest.raises(
             SourceUnavailable,
