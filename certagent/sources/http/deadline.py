@@ -8,6 +8,7 @@ interrupts, and the same holds for TLS handshakes, for proxies and for TLS withi
 from __future__ import annotations
 
 import math
+import os
 import socket
 import ssl
 import threading
@@ -93,13 +94,12 @@ def tls_context(deadline: Deadline, ca: str | None, others: Iterable[str] = ()) 
     context = TimedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.deadline = deadline
-    try:
-        for path in filter(None, (ca, *others)):
-            open(path, "rb").close()  # noqa: PTH123 - they are plain names
-    except IsADirectoryError:
+    is_directory = ca is not None and os.path.isdir(ca)  # noqa: PTH112 - they are plain names
+    for path in others if is_directory else filter(None, (ca, *others)):
+        open(path, "rb").close()  # noqa: PTH123 - likewise
+    if is_directory:
         context.load_verify_locations(capath=ca)
-        return context
-    if ca:
+    elif ca:
         context.load_verify_locations(ca)
     else:
         context.load_default_certs()

@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 import time
-from http.client import HTTPException
+from http.client import BadStatusLine, HTTPException, IncompleteRead
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -64,22 +64,26 @@ class Advice(Struct, frozen=True):
 # In the order of what tells most: one failure is a chain of several exceptions. The name of the
 # advice comes first.
 _FAILURES: tuple[tuple[str, type[Exception] | tuple[type[Exception], ...], str], ...] = (
+    ("proxy", ProxyUnusable, "The proxy on the way to {address} cannot be used: {told}."),
+    ("proxy", ProxyFailed, "The proxy on the way to {address} failed: {origin}."),
     (
         "trust",
         ssl.SSLCertVerificationError,
         "The certificate of {address} is not trusted: {told}.",
     ),
-    ("proxy", ProxyUnusable, "The proxy on the way to {address} cannot be used: {told}."),
-    ("proxy", ProxyFailed, "The proxy on the way to {address} failed."),
     ("redirect", RedirectRefused, "{address} redirects: {told}."),
     ("elsewhere", BodyTooLarge, "The server at {address} sent more than {told} bytes."),
     ("reach", socket.gaierror, "The name in {address} cannot be resolved: {told}."),
     ("reach", ConnectionRefusedError, "Nothing listens at {address}: connection refused."),
+    ("reach", ConnectionError, "The connection to {address} failed: {told}."),
     ("reach", NoConnection, "There was no connection to {address} after {after:.1f} s."),
     ("slow", TimeoutError, "{service} at {address} had not answered in full after {after:.1f} s."),
+    # The texts of these two would quote what was sent, which may be a part of a secret.
+    ("reach", IncompleteRead, "The connection to {address} failed: its answer broke off."),
+    ("elsewhere", BadStatusLine, "What answers at {address} does not speak HTTP."),
     (
         "files",
-        (FileNotFoundError, PermissionError),
+        (FileNotFoundError, IsADirectoryError, PermissionError),
         "TLS with {address} was not possible: {told}.",
     ),
     ("tls", ssl.SSLError, "TLS with {address} failed: {told}."),
@@ -119,12 +123,13 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 def _explained(error: Exception, address: str, after: float, advice: Advice) -> tuple[str, str]:
     """Return what happened, and its likely cause."""
     causes = list(chain(error))
+    origin = one_line(str(causes[-1]))
     for topic, kind, message in _FAILURES:
         for cause in causes:
             if isinstance(cause, kind):
                 told = one_line(getattr(cause, "verify_message", None) or str(cause))
                 shown = message.format(
-                    address=address, after=after, told=told, service=advice.service
+                    address=address, after=after, told=told, origin=origin, service=advice.service
                 )
                 return shown, getattr(advice, topic)
-    return f"The connection to {address} failed: {one_line(str(causes[-1]))}.", advice.reach
+    return f"The connection to {address} failed: {origin}.", advice.reach

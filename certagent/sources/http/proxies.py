@@ -28,7 +28,10 @@ def proxy_for(url: str) -> SplitResult | None:
     named = select_proxy(url, get_environ_proxies(url))
     if not named:
         return None
-    proxy = urlsplit(named if "://" in named else f"http://{named}")
+    try:
+        proxy = urlsplit(named if "://" in named else f"http://{named}")
+    except ValueError as error:  # its text would quote the password
+        raise ProxyUnusable("it is no URL") from error
     if proxy.scheme.lower() not in _SCHEMES:
         # Nothing here speaks it, whatever else is installed.
         raise ProxyUnusable(f"it speaks {proxy.scheme.lower()}, which is not supported")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import math
 import select
+import ssl
 import time
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPMessage, IncompleteRead
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 MAX_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _PORTS = {"http": 80, "https": 443}
-_CHUNK = 1 << 16
 _AS_IT_IS = "!#$%&'()*+,/:;=?@[]~"
 """What stays in a URL that a redirect names: what is quoted already, and what has a meaning."""
 
@@ -127,11 +127,11 @@ class Transport:
         connection = self._connection(url)
         try:
             connection.request(method, connection.target(url), body, dict(headers))
-            response = connection.getresponse()
-            if response.status in _REDIRECTS and response.headers.get("Location"):
-                connection.close()  # its body is of no use, however long it is
-                return Answer(response.status, response.headers, b"")
-            return Answer(response.status, response.headers, _bounded(response))
+            with connection.getresponse() as response:
+                if response.status in _REDIRECTS and response.headers.get("Location"):
+                    connection.close()  # its body is of no use, however long it is
+                    return Answer(response.status, response.headers, b"")
+                return Answer(response.status, response.headers, _bounded(response))
         except BaseException:
             connection.close()
             raise
@@ -140,6 +140,8 @@ class Transport:
         origin = (url.scheme, url.netloc)
         connection = self._kept.get(origin)
         if connection is None:
+            if len(self._kept) > MAX_REDIRECTS:  # where former redirects led to, for ever elsewhere
+                self.close()
             connection = _Connection(url, proxy_for(url.geturl()), self)
             self._kept[origin] = connection
         if connection.is_dropped:
@@ -184,7 +186,8 @@ class Transport:
         identity = self._trust.identity if identified and self._trust.identity else ()
         context = tls_context(self._deadline, self._trust.ca, identity)
         if identity:
-            context.load_cert_chain(*identity)
+            # Without the password of an encrypted key, OpenSSL would ask for it at the terminal.
+            context.load_cert_chain(*identity, password="")
         return context
 
 
@@ -207,6 +210,8 @@ class _Connection(HTTPConnection):
         """Whether the other side has closed it, or speaks before it is asked."""
         if self.sock is None:
             return False
+        if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
+            return True  # deciphered already, so the system has nothing left to tell of
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
         return bool(poll.poll(0))
@@ -263,13 +268,12 @@ def _basic(header: str, url: SplitResult) -> dict[str, str]:
 
 
 def _bounded(response: HTTPResponse) -> bytes:
-    """Read a body to its end."""
-    body = bytearray()
-    while chunk := response.read(_CHUNK):
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise BodyTooLarge(MAX_BODY_BYTES)
+    """Read a body to its end; one that says that it is too large is not read."""
+    too_large = (response.length or 0) > MAX_BODY_BYTES
+    body = b"" if too_large else response.read(MAX_BODY_BYTES + 1)
+    if too_large or len(body) > MAX_BODY_BYTES:
+        raise BodyTooLarge(MAX_BODY_BYTES)
     if response.length:
         # `read` with a size does not say so.
         raise IncompleteRead(b"", response.length)
-    return bytes(body)
+    return body

@@ -161,11 +161,12 @@ class VaultClient:
     def _judged(self, answer: Answer, secrets: list[str]) -> dict[str, Any]:
         """Return what an answer says."""
         status, body = answer.status, _object(answer.body)
+        is_good = 200 <= status < 300  # noqa: PLR2004 - HTTP statuses, as below
         if body is not None and (
-            status < 300 or (status == 404 and isinstance(body.get("data"), dict))  # noqa: PLR2004
+            is_good or (status == 404 and isinstance(body.get("data"), dict))  # noqa: PLR2004
         ):
             return body
-        if status < 300:  # noqa: PLR2004 - HTTP statuses, as above
+        if is_good:
             raise SourceUnavailable(
                 f"The server at {self._shown} answered {status} with something else than JSON.",
                 hint="Something else than Vault answers there, a proxy perhaps: see vault.address.",

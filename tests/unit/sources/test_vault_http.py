@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -11,14 +13,21 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
-from certagent.config.model import TokenAuth, VaultConfig
+from certagent.config.model import CertAuth, TokenAuth, VaultConfig
 from certagent.errors import SourceUnavailable
 from certagent.sources.http import deadline, proxies, transport
 from certagent.sources.http.answers import MAX_BODY_BYTES
 from certagent.sources.http.failures import one_line
 from certagent.sources.vault.client import VaultClient, VaultRefused
 from tests.support.openbao import free_port
+from tests.support.process import until
 from tests.support.scripted import ScriptedServer, answer
 from tests.support.tls import TLSAuthority
 
@@ -26,8 +35,8 @@ SECRET = answer(200, {"data": {"x": 1}})
 
 
 def client(address, outcomes=None, **options):
-    options = {"connect_timeout": "5s", "request_timeout": "5s", **options}
-    config = VaultConfig(address=address, auth=TokenAuth(), **options)
+    options = {"connect_timeout": "5s", "request_timeout": "5s", "auth": TokenAuth(), **options}
+    config = VaultConfig(address=address, **options)
     return VaultClient(config, Counter() if outcomes is None else outcomes)
 
 
@@ -78,6 +87,14 @@ class TestStatus:
         assert failed.value.retry_after is None
         assert outcomes == {"limited" if status == 429 else "unavailable": 1}
         assert len(server.asked) == 1  # nothing was retried
+
+    @pytest.mark.parametrize("status", [101, 103, 304])
+    def test_a_status_that_never_has_a_body_is_no_empty_answer(self, status):
+        with (
+            replying(answer(status)) as server,
+            pytest.raises(SourceUnavailable, match=rf"\({status}\)"),
+        ):
+            get(server)
 
     @pytest.mark.parametrize(
         ("header", "seconds"),
@@ -135,17 +152,60 @@ class TestBody:
 
         assert refused.value.answer in ("403", "403: text")
 
-    def test_a_body_that_does_not_end_is_cut_off(self):
+    def test_a_body_that_does_not_end_is_cut_off_and_its_connection_closed(self):
+        closed = threading.Event()
+
         def script(asked, connection):
             connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-            for _ in range(100):
-                connection.sendall(b" " * (1 << 20))
+            try:
+                for _ in range(100):
+                    connection.sendall(b" " * (1 << 20))
+            except (BrokenPipeError, ConnectionResetError):
+                closed.set()
 
+        with ScriptedServer(script) as server:
+            with pytest.raises(
+                SourceUnavailable, match=f"more than {MAX_BODY_BYTES} bytes"
+            ) as held:
+                get(server, request_timeout="10s")
+
+            assert closed.wait(5), held  # also while somebody looks at the failure
+
+    def test_one_that_says_that_it_is_too_large_is_not_read(self):
+        def script(asked, connection):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n")
+            server.stopping.wait(5)
+
+        server = ScriptedServer(script)
         with (
-            ScriptedServer(script) as server,
+            server,
             pytest.raises(SourceUnavailable, match=f"more than {MAX_BODY_BYTES} bytes"),
         ):
-            get(server, request_timeout="10s")
+            get(server, request_timeout="4s")
+
+    def test_one_that_breaks_its_framing_is_not_quoted(self):
+        chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for data in (b"canary\r\n", chunked + b"canary\r\n", chunked + b"2\r\n{}canary\r\n\r\n"):
+            with replying(data) as server, pytest.raises(SourceUnavailable) as failed:
+                get(server)
+
+            assert "canary" not in str(failed.value)
+
+    def test_what_follows_one_is_no_answer_to_the_next_request(self, tls):
+        """Also when it came in one TLS record, so that the system has nothing left to tell of."""
+
+        def script(asked, connection):
+            stale = answer(200, {"data": {"x": "stale"}})
+            fresh = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: %s\r\n\r\n{}" % (b"x" * 8140)
+            connection.sendall(fresh + stale)
+            connection.recv(1000)
+
+        with ScriptedServer(script, tls.server_context()) as server:
+            made = client(server.address, ca_file=str(tls.ca_file))
+            answers = [made.get("/v1/x"), made.get("/v1/x")]
+            made.close()
+
+        assert answers == [{}, {}]
 
     def test_a_body_that_breaks_off_is_unavailable(self):
         data = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}"
@@ -354,6 +414,60 @@ class TestTLS:
         ):
             get(server, ca_file=str(tls.ca_file))
 
+    def test_the_authorities_of_a_directory_are_trusted(self, tls, tmp_path, monkeypatch):
+        self.hashed(tls, tmp_path)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
+        with replying(SECRET, tls=tls.server_context()) as server:
+            assert get(server) == {"data": {"x": 1}}
+
+    @pytest.mark.parametrize("ca", ["a file", "a directory", "the system's"])
+    @pytest.mark.parametrize("missing", [True, False], ids=["missing", "a directory"])
+    def test_a_file_of_the_login_that_cannot_be_one_is_named(
+        self, tls, tmp_path, monkeypatch, ca, missing
+    ):
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+        self.hashed(tls, tmp_path)
+        named = {"a file": str(tls.ca_file), "a directory": str(tmp_path), "the system's": ""}
+        file = tmp_path / "identity"
+        if not missing:
+            file.mkdir()
+        auth = CertAuth(cert_file=str(file), key_file=str(file))
+        with (
+            replying(SECRET, tls=tls.server_context()) as server,
+            pytest.raises(SourceUnavailable, match=str(file)) as failed,
+        ):
+            get(server, ca_file=named[ca], auth=auth)
+
+        assert "the files of vault.auth" in failed.value.hint
+
+    @staticmethod
+    def hashed(tls, directory):
+        """Put an authority where OpenSSL looks for it in a directory."""
+        shown = subprocess.run(
+            ["openssl", "x509", "-hash", "-noout", "-in", tls.ca_file],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        (directory / f"{shown.stdout.strip()}.0").write_text(tls.ca_pem)
+
+    def test_a_key_that_is_encrypted_is_told_and_no_terminal_asked_for_its_password(
+        self, tls, tmp_path
+    ):
+        cert_file, key_file = tls.issue("encrypted", client=True)
+        key = load_pem_private_key(key_file.read_bytes(), None)
+        key_file.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"pass"))
+        )
+        auth = CertAuth(cert_file=str(cert_file), key_file=str(key_file))
+        with (
+            replying(SECRET, tls=tls.server_context()) as server,
+            pytest.raises(SourceUnavailable, match="TLS with") as failed,
+        ):
+            get(server, ca_file=str(tls.ca_file), auth=auth)
+
+        assert "the files of vault.auth" in failed.value.hint
+
     def test_a_ca_file_that_is_missing_or_not_pem_is_told(self, tls, tmp_path):
         (tmp_path / "ca.pem").write_text("nothing")
         with replying(SECRET, tls=tls.server_context()) as server:
@@ -429,6 +543,29 @@ class TestRedirects:
 
         assert len(server.asked) == 4
 
+    def test_connections_to_where_former_ones_led_do_not_pile_up(self):
+        """As after each failover of a cluster whose nodes get new addresses."""
+        opened = []
+
+        def stay(asked, connection):
+            opened.append(connection)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            if not connection.recv(1000):
+                opened.remove(connection)
+
+        with contextlib.ExitStack() as stack:
+            active = [stack.enter_context(ScriptedServer(stay)) for _ in range(8)]
+            led_to = iter(active)
+            standby = stack.enter_context(
+                ScriptedServer(lambda *_: answer(307, Location=next(led_to).address))
+            )
+            made = client(standby.address)
+            for _ in active:
+                made.get("/v1/x")
+
+            assert until(lambda: len(opened) <= transport.MAX_REDIRECTS + 1)
+            made.close()
+
     def test_a_redirect_from_https_to_http_is_not_followed(self, tls):
         with replying(SECRET) as plain:
             down = answer(307, Location=plain.address)
@@ -497,13 +634,19 @@ class TestProxy:
                 ).get("/v1/x")
             assert time.monotonic() - began < 2
 
-    def test_a_proxy_that_refuses_is_named(self, monkeypatch):
-        with replying(answer(403)) as proxy:
+    def test_a_proxy_that_refuses_is_named_with_what_it_said(self, monkeypatch):
+        with replying(answer(407)) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy.address)
-            with pytest.raises(SourceUnavailable, match="The proxy on the way") as failed:
+            with pytest.raises(SourceUnavailable, match="The proxy on the way .* 407") as failed:
                 client("https://vault.example").get("/v1/x")
 
         assert "HTTPS_PROXY" in failed.value.hint
+
+    def test_a_proxy_that_is_not_trusted_is_not_taken_for_the_server(self, tls, monkeypatch):
+        with replying(SECRET, tls=tls.server_context("proxy")) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy.address)
+            with pytest.raises(SourceUnavailable, match="The proxy on the way .* verify failed"):
+                client("https://vault.example").get("/v1/x")
 
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
     @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
@@ -519,9 +662,15 @@ class TestProxy:
 
     @pytest.mark.parametrize(
         "proxy",
-        ["socks5://u:canary@127.0.0.1:1", "SOCKS5h://127.0.0.1:1", "ftp://u:canary@127.0.0.1:1"],
+        [
+            "socks5://u:canary@127.0.0.1:1",
+            "SOCKS5h://127.0.0.1:1",
+            "ftp://u:canary@127.0.0.1:1",
+            "http://u:canary@\u2100:1",
+            "http://u:canary@proxy:port",
+        ],
     )
-    def test_a_proxy_of_another_kind_is_named(self, monkeypatch, proxy):
+    def test_a_proxy_that_cannot_be_one_is_named(self, monkeypatch, proxy):
         monkeypatch.setenv("HTTPS_PROXY", proxy)
         with pytest.raises(
             SourceUnavailable,
