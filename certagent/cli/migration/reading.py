@@ -97,7 +97,7 @@ def choose(found: list[Place], name: str | None, what: str) -> Place:
 
 
 def _places(document: object, what: str) -> Iterator[Place]:
-    """Walk a document, which aliases may have made endless."""
+    """Walk a document."""
     nodes = 0
     stack: list[tuple[tuple[tuple[str, Any], ...], Any]] = [((), document)]
     while stack:
