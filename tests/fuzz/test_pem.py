@@ -13,12 +13,13 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certagent.errors import MaterialRefused
-from certagent.material import pem
+from certagent.material import chains, names, pem, revocation
 from certagent.material.kinds import CA
 from certagent.material.serving import tls
 from tests.fuzz.judging import corpus, judge_findings, typed
@@ -115,3 +116,55 @@ def test_openssl_reads_what_is_published_and_finds_the_same_key(tmp_path_factory
         told = pytest.raises(ssl.SSLError, match="MISMATCH")
     with told:
         context.load_cert_chain(certificate, key)
+
+
+class TestWork:
+    """What somebody stores must not keep an agent busy for minutes, nor fill its memory."""
+
+    def test_blocks_that_are_none_are_counted_too(self):
+        blocks_, found = pem.decode(b"-----BEGIN x\n" * 80_000, "chain")
+
+        assert blocks_ == ()
+        assert [finding.code for finding in found] == ["too-many-blocks"]
+
+    def test_certificates_of_one_name_are_not_tried_each_with_each(self, monkeypatch):
+        root = make_root()
+        leaf = make_leaf(root)
+        again = [root.intermediate(key=root.key, subject="O=Istio,CN=Root CA") for _ in range(30)]
+        checks = counted(monkeypatch, chains, "signed")
+
+        with pytest.raises(MaterialRefused) as refused:
+            KINDS["tls"].decode(leaf.raw(leaf, *again))
+
+        assert [finding.code for finding in refused.value.findings] == ["too-many-paths"]
+        assert len(checks) <= chains.MAX_SIGNATURE_CHECKS
+
+    def test_lists_of_one_name_are_not_tried_each_with_each(self, monkeypatch):
+        root = make_root()
+        again = [root.intermediate(key=root.key, subject="O=Istio,CN=Root CA") for _ in range(15)]
+        raw = root.raw(chain=(root, *again), crls=root.crl() * 15)
+        checks = counted(monkeypatch, revocation, "_signed_by")
+
+        found = CA.findings(CA.decode(raw), NOW)
+
+        assert "crl-too-many" in {finding.code for finding in found}
+        assert checks == []
+
+    def test_names_and_constraints_are_compared_as_often_as_go_does_and_then_refused(
+        self, monkeypatch
+    ):
+        names_ = [f"n{number}.example.com" for number in range(600)]
+        root = make_root(permitted=[x509.DNSName(name) for name in names_])
+        checks = counted(monkeypatch, names, "_matches")
+
+        found = CA.findings(CA.decode(root.intermediate(dns=names_).raw()), NOW)
+
+        assert "name-constraints-too-many" in {finding.code for finding in found}
+        assert len(checks) <= names.MAX_COMPARISONS
+
+
+def counted(monkeypatch, module, name):
+    """The calls of a function of a module, from now on."""
+    calls, original = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *given: (calls.append(given), original(*given))[1])
+    return calls
