@@ -29,8 +29,9 @@ LONGEST_LINE = 400
 
 def one_line(text: str, longest: int = LONGEST_LINE) -> str:
     """Return foreign text as a message may quote it: one line, printable, cut short."""
-    text = text if len(text) <= longest else f"{text[: longest - 1]}…"
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    start = text[: longest + 1]  # nothing of the rest is shown
+    shown = "".join(each if each.isprintable() else repr(each)[1:-1] for each in start)
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
 class CertagentError(Exception):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 import sys
 import tempfile
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from tests.fuzz.judging import CORPUS
@@ -34,7 +36,10 @@ def main() -> None:
         str(found),
         str(CORPUS / target),
     ]
-    atheris.Setup(arguments, module.attempt)
+    attempt = module.attempt
+    if target == "vault":  # it needs its server, to the end
+        attempt = partial(attempt, tried=ExitStack().enter_context(module.vault(found)))
+    atheris.Setup(arguments, attempt)
     atheris.Fuzz()
 
 

@@ -26,7 +26,7 @@ _WINDOW = 16
 
 
 def corpus(target: str, known: Mapping[str, str] = MappingProxyType({})) -> list[object]:
-    """The inputs of a target, as the parameters of a test; `known` says which still fail, and why."""
+    """The inputs of a target, as the parameters of a test; `known`: which still fail, and why."""
     files = sorted((CORPUS / target).iterdir())
     assert files, f"the corpus of {target} is empty"
     marks = {name: [pytest.mark.xfail(reason=why)] for name, why in known.items()}
