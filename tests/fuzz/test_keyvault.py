@@ -133,7 +133,7 @@ def test_whatever_has_been_found_is_a_typed_error_or_a_revision(data):
     attempt(data)
 
 
-@settings(deadline=None, max_examples=effort(150, 30_000))
+@settings(deadline=None, max_examples=effort(80, 30_000))
 @given(st.data())
 def test_any_answer_is_a_typed_error_or_a_revision(data):
     kind = data.draw(st.sampled_from(sorted(GOOD)))
@@ -146,7 +146,7 @@ def test_any_answer_is_a_typed_error_or_a_revision(data):
     tried(**{kind: (status, body, headers)}, **others)
 
 
-@settings(deadline=None, max_examples=effort(50, 20_000))
+@settings(deadline=None, max_examples=effort(30, 20_000))
 @given(
     mangled([CHALLENGE.encode()], (b'"', b",", b"=", b" ", b"Bearer ", b"https://", b"[", b"\xff"))
 )
