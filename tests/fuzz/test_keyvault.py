@@ -133,6 +133,14 @@ def test_whatever_has_been_found_is_a_typed_error_or_a_revision(data):
     attempt(data)
 
 
+def test_an_answer_that_breaks_off_within_a_key_is_not_quoted():
+    """The SDK's own error has the whole text of what is no JSON."""
+    whole = json.dumps(SECRET).encode()
+    assert whole.index(b"PRIVATE KEY") < 100
+
+    tried(secret=(200, whole[:250], {"Content-Type": "application/json"}))
+
+
 @settings(deadline=None, max_examples=effort(80, 30_000))
 @given(st.data())
 def test_any_answer_is_a_typed_error_or_a_revision(data):
