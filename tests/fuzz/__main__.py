@@ -36,11 +36,15 @@ def main() -> None:
         str(found),
         str(CORPUS / target),
     ]
-    attempt = module.attempt
-    if target == "vault":  # it needs its server, to the end
-        attempt = partial(attempt, tried=ExitStack().enter_context(module.vault(found)))
-    atheris.Setup(arguments, attempt)
-    atheris.Fuzz()
+    for number, data in enumerate(module.examples()):
+        (found / f"example-{number}").write_bytes(data)
+    with ExitStack() as stack:
+        attempt = module.attempt
+        if target == "vault":  # it asks a server
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            attempt = partial(attempt, tried=stack.enter_context(module.vault(folder)))
+        atheris.Setup(arguments, attempt)
+        atheris.Fuzz()
 
 
 main()

@@ -115,6 +115,11 @@ YAML_TOKENS = [
 ]
 
 
+def examples() -> list[bytes]:
+    """What atheris starts from, beside the corpus: made anew, for it has keys."""
+    return [yaml.safe_dump(each).encode() for each in SEEDS]
+
+
 def attempt(data: bytes) -> None:
     """Read the bytes as a configuration file would be, in an environment with a token."""
     with typed(secrets=[TOKEN]):

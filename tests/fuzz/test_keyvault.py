@@ -114,6 +114,11 @@ def read(source) -> int:
     return sets
 
 
+def examples() -> list[bytes]:
+    """What atheris starts from, beside the corpus: made anew, for it has keys."""
+    return [json.dumps(each).encode() for each in (*GOOD.values(), ERROR, REFUSED)]
+
+
 def attempt(data: bytes) -> None:
     """Take the bytes for each answer, with success and refusals."""
     for kind in GOOD:

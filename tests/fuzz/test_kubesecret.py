@@ -50,6 +50,11 @@ def secrets():
     return [seed["data"][key] for seed in seeds() for key in keys if key in seed["data"]]
 
 
+def examples() -> list[bytes]:
+    """What atheris starts from, beside the corpus: made anew, for it has keys."""
+    return [json.dumps(each).encode() for each in seeds()]
+
+
 def attempt(data: bytes) -> None:
     """Pipe the bytes in, for either kind."""
     for kind in (CA, tls()):

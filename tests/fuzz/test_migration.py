@@ -32,6 +32,11 @@ SEEDS = [
 TOKENS = [*YAML_TOKENS, *(f"{PREFIX}{name}: x\n".encode() for name in TABLE)]
 
 
+def examples() -> list[bytes]:
+    """What atheris starts from, beside the corpus: made anew, for it has keys."""
+    return [yaml.safe_dump(each).encode() for each in SEEDS]
+
+
 def attempt(data: bytes) -> None:
     """Migrate the bytes, and render what comes of them."""
     with typed(secrets=[SECRET]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from functools import cache
 
 import pytest
@@ -56,6 +57,15 @@ def blocks():
 @cache
 def secrets():
     return [base64.b64encode(der).decode() for label, der in blocks() if "KEY" in label]
+
+
+def examples() -> list[bytes]:
+    """What atheris starts from, beside the corpus: made anew, for it has keys."""
+    return [
+        *map(base64.b64encode, stores()),
+        ca().key_pem + ca().pem,
+        json.dumps(fields(ca().raw())).encode(),
+    ]
 
 
 def attempt(data: bytes) -> None:

@@ -62,6 +62,11 @@ def secrets():
     return [base64.b64encode(der).decode() for label, der in blocks() if "KEY" in label]
 
 
+def examples() -> list[bytes]:
+    """What atheris starts from, beside the corpus: made anew, for it has keys."""
+    return [pem.encode(label, der) for label, der in blocks()]
+
+
 def attempt(data: bytes) -> None:
     """Put the bytes into each part of each kind of set."""
     for name, parts in PARTS.items():

@@ -38,6 +38,11 @@ def published():
     return bundle, written(revisions, {"2": NOW})
 
 
+def examples() -> list[bytes]:
+    """What atheris starts from, beside the corpus: made anew, for it has keys."""
+    return [published()[1].encode()]
+
+
 def attempt(data: bytes) -> None:
     """Take the bytes for what is remembered, and plan with it."""
     bundle, _ = published()

@@ -5,6 +5,7 @@ Asked over HTTP, so that whatever transport the agent has is judged with what it
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -134,6 +135,11 @@ def read(source) -> int:
                     CA.decode(revision.load())
                     sets += 1
     return sets
+
+
+def examples() -> list[bytes]:
+    """What atheris starts from, beside the corpus: made anew, for it has keys."""
+    return [json.dumps(each).encode() for each in (*GOOD.values(), ERRORS, DELETED)]
 
 
 def attempt(data: bytes, tried) -> None:
