@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import ssl
-from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -17,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from certagent.errors import MaterialRefused
 from certagent.material import chains, names, pem, revocation
