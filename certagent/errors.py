@@ -23,6 +23,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 if TYPE_CHECKING:
     from certagent.material.finding import Finding
 
+LONGEST_LINE = 400
+"""Characters of a line of a message that quotes what somebody else wrote."""
+
+
+def one_line(text: str, longest: int = LONGEST_LINE) -> str:
+    """Return foreign text as a message may quote it: one line, printable, cut short."""
+    start = text[: longest + 1]  # nothing of the rest is shown
+    shown = "".join(each if each.isprintable() else repr(each)[1:-1] for each in start)
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+
 
 class CertagentError(Exception):
     """The root of all errors that certagent raises on purpose.
@@ -127,7 +137,7 @@ class ConfigurationError(CertagentError):
         log_format: Literal["text", "json"] | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
-        self.faults = faults
+        self.faults = tuple(map(one_line, faults))
         self.log_format = log_format
 
     def __str__(self) -> str:

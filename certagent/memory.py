@@ -7,8 +7,8 @@ fingerprints, no keys. The certificates themselves are in the published root-cer
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003 - msgspec looks at it when it decodes
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec.structs import replace
@@ -25,13 +25,17 @@ if TYPE_CHECKING:
     from certagent.material.verification import VerifiedBundle
 
 
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""With a zone: without one it could be compared with no other."""
+
+
 class _Past(msgspec.Struct, frozen=True):
     """One revision, without its material; roots and anchors are SHA-256 in hex."""
 
     version: str
-    stored_at: datetime
-    not_before: datetime
-    not_after: datetime
+    stored_at: _Moment
+    not_before: _Moment
+    not_after: _Moment
     roots: tuple[str, ...]
     anchors: tuple[str, ...]
 
@@ -40,7 +44,7 @@ class _Memory(msgspec.Struct, frozen=True):
     """All that is written: revisions oldest first, and when each version was first seen."""
 
     revisions: tuple[_Past, ...]
-    first_seen: dict[str, datetime]
+    first_seen: dict[str, _Moment]
 
 
 def written(
@@ -73,7 +77,7 @@ def remembered(
     """
     try:
         memory = msgspec.json.decode(text, type=_Memory)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return [], {}
     roots = {root.fingerprint: root for root in published.roots}
     revisions = []

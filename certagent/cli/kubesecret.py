@@ -12,7 +12,7 @@ import binascii
 import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from certagent.errors import MaterialRefused
+from certagent.errors import MaterialRefused, one_line
 from certagent.material.bundle import tls_layout
 from certagent.material.finding import Finding, Severity
 from certagent.material.kinds import CA
@@ -41,27 +41,29 @@ def read_secret(stream: BinaryIO, kind: Kind = CA) -> RawBundle:
         _refuse("Standard input is empty.")
     secret = _parsed(data)
     if not isinstance(secret, dict) or secret.get("kind") != "Secret":
-        found = secret.get("kind") if isinstance(secret, dict) else type(secret).__name__
-        _refuse(f"Standard input holds no Secret, but {str(found)[:40]!r}.")
+        kind_of = secret.get("kind") if isinstance(secret, dict) else None
+        found = kind_of if isinstance(kind_of, str) else type(secret).__name__
+        _refuse(f"Standard input holds no Secret, but {found[:40]!r}.")
     values = _values(secret)
     return _ca_parts(secret, values) if kind.is_ca else _tls_parts(values, kind)
 
 
 def _parsed(data: bytes) -> Any:
     """Read JSON, or YAML, which needs no parser of its own in an agent."""
-    import yaml  # noqa: PLC0415 - JSON needs none
-
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
         pass
+    from certagent.config.yamltext import Unreadable, documents  # noqa: PLC0415 - JSON needs none
+
     try:
-        return yaml.safe_load(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        (found,) = documents(data)
+    except (Unreadable, ValueError) as error:
         # What the parser says may quote the text, and the text has a key in it.
-        mark = getattr(error, "problem_mark", None)
-        at = f" (line {mark.line + 1})" if mark else ""
+        line = getattr(error, "line", None)
+        at = f" (line {line})" if line else ""
         _refuse(f"Standard input is neither JSON nor YAML of one document{at}.")
+    return found
 
 
 def _values(secret: Mapping[str, Any]) -> dict[str, bytes]:
@@ -89,7 +91,7 @@ def _decoded(name: str, text: bytes) -> bytes:
 
 def _tls_parts(values: Mapping[str, bytes], kind: Kind) -> RawBundle:
     if values.keys().isdisjoint(kind.files.values()):
-        held = ", ".join(sorted(values))[:200] or "nothing"
+        held = _names(values)
         _refuse(f"The Secret holds no {kind.files['certificate']}; it has: {held}.")
     # cert-manager writes an empty ca.crt where it knows of no CA.
     given = {name: value for name, value in values.items() if value or name != kind.roots_file}
@@ -110,10 +112,14 @@ def _ca_parts(secret: Mapping[str, Any], values: Mapping[str, bytes]) -> RawBund
         names = dict.fromkeys(("certificate", "chain", "roots"), CA_FILES["certificate"])
         return RawBundle.of(values, {"private_key": CA_FILES["private_key"]} | names)
     if values.keys().isdisjoint(CA_FILES.values()):
-        _refuse(f"The Secret holds no CA; it has: {', '.join(sorted(values))[:200] or 'nothing'}.")
+        _refuse(f"The Secret holds no CA; it has: {_names(values)}.")
     # istiod takes an empty list of revocations for none.
     given = {key: value for key, value in values.items() if value or key != CA_FILES["crls"]}
     return RawBundle.of(given, CA_FILES)
+
+
+def _names(values: Mapping[str, bytes]) -> str:
+    return one_line(", ".join(sorted(values)), 200) or "nothing"
 
 
 def _refuse(message: str) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from certagent.config.model import (
     Config,
     RefreshConfig,
     RotationConfig,
+    SignalHook,
     TokenAuth,
     VaultConfig,
     seconds,
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 _MAX_BYTES = 1 << 20
 _LONGEST = 366 * 86400
+_MOST_FAULTS = 100
+"""Of the structure: each costs a search for the key that was meant, and a line of the log."""
+
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _BOOLEAN_KEYS = {"plainHttp", "secretIdWrapped"}
 
@@ -56,7 +61,9 @@ def decode(
     given = {
         setting: environ[setting.variable] for setting in SETTINGS if environ.get(setting.variable)
     }
-    faults = [f"{setting.variable}: not UTF-8" for setting in given if not is_text(given[setting])]
+    unfit = [setting for setting, value in given.items() if not is_text(value)]
+    faults = [f"{setting.variable}: not UTF-8" for setting in unfit]
+    given = {setting: value for setting, value in given.items() if setting not in unfit}
     ca = _the_ca(document)
     faults.extend(_apply_bundle(document, given, ca))
     _apply_rest(document, given, environ)
@@ -69,12 +76,13 @@ def decode(
     except msgspec.ValidationError:
         from certagent.config.faults import structural_faults  # noqa: PLC0415 - only when needed
 
-        faults.extend(structural_faults(document, Config))
+        faults.extend(islice(structural_faults(document, Config), _MOST_FAULTS))
         config = _what_can_be_read(document)
     faults.extend(_semantic_faults(config, environ, here=here))
     if not faults:
         return config
     several = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+    several += " or more" if len(faults) >= _MOST_FAULTS else ""
     raise ConfigurationError(
         f"The {where or 'configuration'} is wrong ({several}):",
         tuple(_with_origin(fault, origins) for fault in faults),
@@ -278,6 +286,8 @@ def _semantic_faults(config: Config, environ: Mapping[str, str], *, here: bool) 
         "rotation.distribute": config.rotation.distribute,
         "rotation.retire": config.rotation.retire,
     }
+    for index, bundle in enumerate(config.bundles):
+        durations |= _durations_of(bundle, f"bundles[{index}]")
     yield from _rotation_faults(config.rotation)
     if config.vault:
         durations["vault.connectTimeout"] = config.vault.connect_timeout
@@ -292,6 +302,17 @@ def _semantic_faults(config: Config, environ: Mapping[str, str], *, here: bool) 
     for name, duration in durations.items():
         if not 0 < seconds(duration) <= _LONGEST:
             yield f"{name}: expected more than nothing and at most a year, got {duration[:40]}"
+
+
+def _durations_of(bundle: BundleConfig, at: str) -> Iterator[tuple[str, str]]:
+    """Yield how long a bundle's hooks and its confirmation may take, each with its key."""
+    for index, hook in enumerate(bundle.hooks):
+        if not isinstance(hook, SignalHook):
+            yield f"{at}.hooks[{index}].timeout", hook.timeout
+        if seconds(hook.spread):  # none is the default
+            yield f"{at}.hooks[{index}].spread", hook.spread
+    if bundle.confirm:
+        yield f"{at}.confirm.within", bundle.confirm.within
 
 
 def _source_faults(bundle: BundleConfig, refresh: RefreshConfig) -> Iterator[str]:

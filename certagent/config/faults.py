@@ -46,7 +46,8 @@ def _union_faults(value: object, union: Any, path: str) -> Iterator[str]:
         return
     tag_field = arms[0].__struct_config__.tag_field
     by_tag = {arm.__struct_config__.tag: arm for arm in arms}
-    if (tag := value.get(tag_field)) not in by_tag:
+    tag = value.get(tag_field)
+    if not isinstance(tag, str) or tag not in by_tag:
         yield f"{path}.{tag_field}: expected one of {', '.join(by_tag)}, got {_shown(tag)}"
         return
     rest = {key: item for key, item in value.items() if key != tag_field}

@@ -11,10 +11,13 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 from msgspec.structs import asdict
 
+# In a pattern it is \Z, because Python's `$` stands before a newline at the end too, as in what
+# `kubectl create configmap --from-file` makes of a file with one line.
+
 Duration = Annotated[
     str,
     Meta(
-        pattern=r"^[0-9]+([.][0-9]+)?(ms|s|m|h|d)$",
+        pattern=r"^[0-9]+([.][0-9]+)?(ms|s|m|h|d)\Z",
         description="a duration such as 500ms, 30s, 5m or 24h",
     ),
 ]
@@ -22,7 +25,7 @@ Duration = Annotated[
 
 Mode = Annotated[
     str,
-    Meta(pattern=r"^0?[0-7]{3}$", description='octal permission bits in quotes, such as "0640"'),
+    Meta(pattern=r"^0?[0-7]{3}\Z", description='octal permission bits in quotes, such as "0640"'),
 ]
 """Permission bits in octal, quoted because YAML reads a bare 0640 as a number: `"0640"`."""
 
@@ -41,12 +44,12 @@ def permissions(mode: str) -> int:
 
 
 Text = Annotated[
-    str, Meta(min_length=1, pattern=r"^[^\x00]+$", description="some text, without NUL characters")
+    str, Meta(min_length=1, pattern=r"^[^\x00]+\Z", description="some text, without NUL characters")
 ]
 """A path, a name or the like; no system call and no header takes a NUL."""
 
 OptionalText = Annotated[
-    str, Meta(pattern=r"^[^\x00]*$", description="text without NUL characters")
+    str, Meta(pattern=r"^[^\x00]*\Z", description="text without NUL characters")
 ]
 """The same, where the empty text means none."""
 
@@ -127,7 +130,7 @@ class VaultConfig(_Model, frozen=True):
 
 
 _EntraName = Annotated[
-    str, Meta(pattern=r"^[0-9a-zA-Z.-]*$", description="the id that Entra ID shows (a GUID)")
+    str, Meta(pattern=r"^[0-9a-zA-Z.-]*\Z", description="the id that Entra ID shows (a GUID)")
 ]
 """The id of a tenant (or its domain), or of an application; the empty text means none."""
 
@@ -230,7 +233,7 @@ class VaultKVSource(_Model, frozen=True):
 SecretName = Annotated[
     str,
     Meta(
-        pattern=r"^[0-9a-zA-Z-]{1,127}$",
+        pattern=r"^[0-9a-zA-Z-]{1,127}\Z",
         description="a name of letters, digits and dashes, 127 at most",
     ),
 ]
@@ -318,7 +321,7 @@ class _HookModel(_Model, frozen=True, kw_only=True):
     name: Annotated[
         str,
         Meta(
-            pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$",
+            pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?\Z",
             description="a name of lower-case letters, digits, dots and dashes, 63 at most",
         ),
     ]
@@ -382,7 +385,7 @@ class BundleConfig(_Model, frozen=True):
     name: Annotated[
         str,
         Meta(
-            pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$",
+            pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?\Z",
             description="a name of lower-case letters, digits, dots and dashes, 63 at most",
         ),
     ]
@@ -436,7 +439,7 @@ class TrustConfig(_Model, frozen=True):
         Annotated[
             str,
             Meta(
-                pattern=r"^sha256:[0-9a-f]{64}$",
+                pattern=r"^sha256:[0-9a-f]{64}\Z",
                 description="sha256: and 64 hex digits, as `certagent check` shows them",
             ),
         ],
@@ -483,8 +486,10 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration file."""
     import msgspec  # noqa: PLC0415 - the schema's machinery is not for the agent's start
 
+    # In JSON's patterns (ECMA 262) there is no \Z, and `$` is the end alone.
+    schema = msgspec.json.encode(msgspec.json.schema(Config)).replace(rb"\\Z", b"$")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "certagent configuration",
-        **msgspec.json.schema(Config),
+        **msgspec.json.decode(schema),
     }

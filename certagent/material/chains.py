@@ -11,6 +11,7 @@ and not only "unknown authority".
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -186,6 +187,12 @@ def issued(parent: Certificate, child: Certificate) -> bool:
     if parent.subject_name != child.issuer_name:
         return False
     return bool(rules.signature_defect(child, "")) or signed(child, parent)
+
+
+def is_tangled(certificates: Sequence[Certificate]) -> bool:
+    """Tell whether to order these by who issued whom takes more work than a peer would do."""
+    named = Counter(each.subject_name for each in certificates)
+    return sum(named[each.issuer_name] for each in certificates) > MAX_SIGNATURE_CHECKS
 
 
 def signed(child: Certificate, parent: Certificate) -> bool:

@@ -51,6 +51,7 @@ ERRORS: Mapping[str, str] = MappingProxyType(
         "path-length": "pathlen is too small for the CAs below it.",
         "leaf-path-length": "pathlen is too small for the certificates of workloads.",
         "name-constraints-violated": "A CA may not sign for a name of a CA below it.",
+        "name-constraints-too-many": "More names and constraints than Go compares.",
         "policy-required": "requireExplicitPolicy, which nothing below satisfies.",
         "insecure-signature": "A signature with MD5, SHA-1 or an algorithm that Go lacks.",
         "key-too-small": "An RSA key of less than 1024 bits; 2048 where Envoy is to load it.",
@@ -75,6 +76,7 @@ ERRORS: Mapping[str, str] = MappingProxyType(
         # Revocation lists
         "crl-unreadable": "A list is damaged.",
         "crl-missing": "A signer of the chain, or its root, has no list.",
+        "crl-too-many": "More lists and signers of one name than are checked.",
         "crl-signer": "A signer may not sign lists.",
         "crl-expired": "A signer's list is past its next update.",
         "crl-not-yet-valid": "A signer's list is not valid yet.",

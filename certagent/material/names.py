@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,17 @@ _LITERAL = re.compile(r"\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]+)\](?::[0-9]*)?")
 
 KINDS = (x509.DNSName, x509.UniformResourceIdentifier, x509.RFC822Name, x509.IPAddress)
 """The kinds that Go compares; constraints on others it ignores, or refuses when critical."""
+
+
+MAX_COMPARISONS = 250_000
+"""What Go compares at most (crypto/x509.maxConstraintComparisons): 1 MiB has room for billions."""
+
+
+def too_many(constraints: x509.NameConstraints, names: Iterable[x509.GeneralName]) -> bool:
+    """Tell whether Go gives up (CertificateInvalidError with TooManyConstraints)."""
+    subtrees = (*(constraints.excluded_subtrees or ()), *(constraints.permitted_subtrees or ()))
+    counts = Counter(map(type, subtrees))
+    return sum(counts[type(name)] for name in names) > MAX_COMPARISONS
 
 
 def violation(

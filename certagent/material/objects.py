@@ -10,7 +10,6 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -20,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from certagent.errors import MaterialRefused
 from certagent.material import pem
-from certagent.material.certificates import Certificate, Unparseable
+from certagent.material.certificates import Certificate, Unparseable, guarded
+from certagent.material.der import rounds
 from certagent.material.finding import Finding, Severity
 from certagent.material.keys import LABELS, PrivateKey
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 PKCS12_TYPE = "application/x-pkcs12"
 PEM_TYPE = "application/x-pem-file"
 """How Key Vault tells what the secret behind a certificate object holds."""
+
+MAX_ROUNDS = 1_000_000
+"""Half a second of a core, for each of the few passwords of a PKCS #12; 2,000 are usual, and up to
+four billion can be asked for."""
 
 _CERTIFICATE = "CERTIFICATE"
 
@@ -92,17 +96,25 @@ def _from_pkcs12(text: str, name: str) -> tuple[pem.Block | None, list[bytes]]:
         message = f"{name!r} is not base64, which PKCS #12 in a Key Vault is."
         hint = "Import it as a certificate (az keyvault certificate import), not as a secret."
         raise _refused("object-unreadable", message, hint) from None
+    if any(count > MAX_ROUNDS for count in rounds(data)):
+        message = f"{name!r} asks to hash a password more than {MAX_ROUNDS} times."
+        hint = "Export it again with fewer rounds (openssl pkcs12 -iter 2048), and import that."
+        raise _refused("object-unreadable", message, hint)
     try:
-        found = pkcs12.load_pkcs12(data, None)
-        form = (Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-        key = pem.Block("PRIVATE KEY", found.key.private_bytes(*form)) if found.key else None
-        held = [each for each in (found.cert, *found.additional_certs) if each]
-        return key, [each.certificate.public_bytes(Encoding.DER) for each in held]
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        return guarded(lambda: _opened(data))
+    except Unparseable as error:
         message = f"{name!r} cannot be read as PKCS #12 without a password."
         hint = "Is it protected by one? Import it as a certificate, and Key Vault takes that off:\n"
         hint += "az keyvault certificate import --file … --password …"
         raise _refused("object-unreadable", message, hint) from error
+
+
+def _opened(data: bytes) -> tuple[pem.Block | None, list[bytes]]:
+    found = pkcs12.load_pkcs12(data, None)
+    form = (Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    key = pem.Block("PRIVATE KEY", found.key.private_bytes(*form)) if found.key else None
+    held = [each for each in (found.cert, *found.additional_certs) if each]
+    return key, [each.certificate.public_bytes(Encoding.DER) for each in held]
 
 
 def _from_pem(data: bytes) -> tuple[pem.Block | None, list[bytes]]:

@@ -62,7 +62,8 @@ def decode(data: bytes, part: str) -> tuple[tuple[Block, ...], tuple[Finding, ..
         # Like encoding/pem.getLine: a CR belongs to the line end only where an LF follows it.
         ended = line.removesuffix(b"\r") if number < len(lines) else line
         scanner.take(number, ended.rstrip(b" \t"))
-        if len(scanner.blocks) > MAX_BLOCKS:
+        if len(scanner.blocks) + len(scanner.findings) > MAX_BLOCKS:
+            # Those that are none count too: 1 MiB has room for 90,000, and for each a finding.
             message = f"There are more than {MAX_BLOCKS} PEM blocks."
             return (), (_finding("too-many-blocks", part, message, _SPLIT),)
     scanner.finish()

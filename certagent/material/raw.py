@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from certagent.errors import MaterialRefused
+from certagent.errors import MaterialRefused, one_line
 from certagent.material.finding import Finding, Severity
 from certagent.values import shown
 
@@ -88,8 +88,8 @@ class _Unusable(Exception):
 
 def _part(parts: Mapping[str, object], name: str) -> bytes:
     if parts.get(name) is None:
-        present = ", ".join(sorted(map(str, parts))) or "none"
-        raise _Unusable("part-missing", f"There is no {name!r}; present: {present[:200]}.")
+        present = one_line(", ".join(sorted(map(str, parts))), 200) or "none"
+        raise _Unusable("part-missing", f"There is no {name!r}; present: {present}.")
     value = parts[name]
     data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
     if not isinstance(data, bytes):

@@ -9,8 +9,10 @@ nextUpdate, refuses every connection under its issuer, and so does one that revo
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from certagent.material.chains import MAX_SIGNATURE_CHECKS
 from certagent.material.finding import Finding, Severity
 from certagent.material.raw import CA_FILES
 from certagent.material.rules import about, may, pss_as_go_reads_it
@@ -32,6 +34,11 @@ def findings(bundle: KeyCertBundle, path: Path, now: datetime) -> tuple[Finding,
     if not bundle.crls:
         return ()
     signers = dict.fromkeys((*bundle.chain, *path.certificates))
+    named = Counter(each.subject_name for each in (*signers, *bundle.roots))
+    if sum(named[crl.issuer_name] for crl in bundle.crls) > MAX_SIGNATURE_CHECKS:
+        message = f"{_FILE} and the certificates take too many signature checks."
+        hint = "Leave one list of each issuer, and one certificate of each name."
+        return (about(bundle.certificate, "crl-too-many", _PART, message, hint),)
     needed = (finding for signer in signers if (finding := _list_of(bundle, signer, now)))
     return (*needed, *_revoked(bundle, path), *_uncovered(bundle, signers))
 

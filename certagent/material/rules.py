@@ -252,8 +252,16 @@ def _purposes(certificate: Certificate, place: Place) -> Finding | None:
 def name_constraints(certificate: Certificate, place: Place) -> Finding | None:
     """Check the names of all CAs below against its name constraints."""
     constraints = certificate.extension(x509.NameConstraints)
-    for other in place.below if constraints else ():
-        name = names.violation(constraints, alternative_names(other)) if constraints else None
+    for other in place.below:
+        if constraints is None:
+            break
+        theirs = alternative_names(other)
+        if names.too_many(constraints, theirs):
+            message = f"{certificate.subject!r} has too many name constraints for {other.subject!r}"
+            hint = f"Issue one of them again: Go compares {names.MAX_COMPARISONS} pairs at most."
+            code = "name-constraints-too-many"
+            return about(certificate, code, place.part, f"{message}.", hint)
+        name = names.violation(constraints, theirs)
         if name:
             message = (
                 f"{certificate.subject!r} may not sign for {name.value!r} of {other.subject!r}."

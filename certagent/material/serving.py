@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from certagent.material.bundle import KeyCertBundle, refusal
-from certagent.material.chains import issued
+from certagent.material.chains import is_tangled, issued
 from certagent.material.endentity import findings, verify
 from certagent.material.finding import Finding, Severity
 from certagent.material.kinds import Kind
@@ -72,6 +72,10 @@ def decode(raw: RawBundle) -> KeyCertBundle:
     roots = parts.certificates(raw.roots, "roots")
     if parts.errors or key is None:
         raise refusal(tuple(parts.errors))
+    if is_tangled(sent):
+        message = "Too many of its certificates have the name of an issuer of others."
+        hint = "Store the certificate, and each issuer once."
+        raise refusal((about(sent[0], "too-many-paths", "certificate", message, hint),))
     leaf = next((each for each in sent if each.public_key_info == key.public_key_info), sent[0])
     path, left_out = _path(leaf, sent)
     notes = (*parts.warnings, *_notes(sent, path, left_out))

@@ -131,10 +131,7 @@ def load(directory: int, modes: Modes | None = None) -> Snapshot:
     """
     if modes and stat.S_IMODE(os.fstat(directory).st_mode) & 0o777 != DIRECTORY_MODE:
         raise Damaged("the directory has another mode")
-    try:
-        record = decode(_read(RECORD, directory)[0], type=_Record)
-    except MsgspecError:
-        raise Damaged(f"{RECORD} cannot be read") from None
+    record = _record(directory)
     files = {}
     for name, file in record.files.items():
         if not _is_plain(name):
@@ -150,15 +147,19 @@ def load(directory: int, modes: Modes | None = None) -> Snapshot:
     return Snapshot(files, record.record, record.published_at)
 
 
+def _record(directory: int) -> _Record:
+    try:
+        return decode(_read(RECORD, directory)[0], type=_Record)
+    except (MsgspecError, UnicodeDecodeError, RecursionError):
+        raise Damaged(f"{RECORD} cannot be read") from None
+
+
 def annotate(record: Mapping[str, str], directory: int) -> None:
     """Replace what a version's record remembers, by one rename; its files stay as they are.
 
     Who watches the directory above sees nothing of it. Raises `Damaged` and `OSError`.
     """
-    try:
-        present = decode(_read(RECORD, directory)[0], type=_Record)
-    except MsgspecError:
-        raise Damaged(f"{RECORD} cannot be read") from None
+    present = _record(directory)
     with suppress(FileNotFoundError):
         os.unlink(_NEW_RECORD, dir_fd=directory)  # a killed run left it
     renewed = encode(_Record(present.published_at, dict(record), present.files))

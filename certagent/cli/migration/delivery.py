@@ -158,11 +158,11 @@ def _clashes(made: Mapping[str, Any], migration: Migration) -> Iterator[str]:
     """Yield the names and paths of the overlay that the pod has already."""
     place = migration.place
     where = place.name
-    taken = {each.get("name") for each in place.entries("volumes")}
+    taken = {str(each.get("name")) for each in place.entries("volumes")}
     for volume in made["volumes"]:
         if volume["name"] in taken:
             yield f"{where}: a volume is named {volume['name']} already; give yours another name"
-    containers = {each.get("name") for key in _CONTAINERS for each in place.entries(key)}
+    containers = {str(each.get("name")) for key in _CONTAINERS for each in place.entries(key)}
     reader = migration.reader.container
     if place.is_pod and reader not in containers:
         yield f"{where}: it has no container {reader}, which would read the files"

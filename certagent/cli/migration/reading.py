@@ -119,7 +119,7 @@ def _read(document: object, what: str) -> list[Place]:
 
 
 def _places(document: object, what: str) -> Iterator[Place]:
-    """Walk a document, which aliases may have made endless."""
+    """Walk a document."""
     nodes = 0
     stack: list[tuple[tuple[tuple[str, Any], ...], Any]] = [((), document)]
     while stack:

@@ -16,7 +16,7 @@ from certagent.sources.azure.credentials import describe, new_credential
 from certagent.sources.azure.failures import outcome, vault_failure
 from certagent.sources.azure.login import STRANGE, Login
 from certagent.sources.azure.session import AzureSession, transport
-from certagent.sources.http.failures import chain, one_line
+from certagent.sources.http.failures import chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,8 +114,9 @@ class AzureConnection:
                 return cause
         if self._answer is not None and self._answer.refuses:
             return vault_failure(self._answer, self._url)
+        # Without the SDK's words: they quote the answer, and it may well be a key.
         return SourceUnavailable(
-            f"Key Vault at {self._url} answered what cannot be understood: {one_line(str(error))}.",
+            f"Key Vault at {self._url} answered what cannot be understood.",
             hint="Something else than Key Vault answers there, a proxy perhaps.",
         )
 

@@ -16,7 +16,7 @@ from certagent.sources import Revision
 from certagent.sources.azure.contents import Content, form_of
 from certagent.sources.azure.failures import DISABLED, AzureRefused
 from certagent.sources.azure.history import is_by_hand, is_coming, stored_sets
-from certagent.sources.azure.shelf import Shelf, version_of
+from certagent.sources.azure.shelf import Shelf, malformed, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -217,9 +217,9 @@ class KeyVaultSource:
                 f"Version {stored.name} of {self.name} was {stored.withdrawn}.",
                 hint="Enable it (az keyvault secret set-attributes), or store a new set.",
             )
-        for each in stored.parts.values():
-            if (each.secret, each.id) not in read:
-                self._read(each.secret, each.id, read)
+        for name, each in stored.parts.items():
+            if (name, each.id) not in read:
+                self._read(name, each.id, read)
         contents = {name: read[name, each.id] for name, each in stored.parts.items()}
         return self._form.take(contents)
 
@@ -231,10 +231,15 @@ class KeyVaultSource:
             if refused.status == _NOT_FOUND and secret in self._form.optional:
                 return None
             raise self._explained(refused, "read", secret) from refused
-        if secret in self._form.private and found.value:
-            self._connection.conceal(found.value)
-        told = version_of(found.properties)
-        read[secret, told.id] = Content(found.value or "", found.properties.content_type or "")
+        value = found.value or ""
+        if not isinstance(value, str):
+            raise malformed()
+        if secret in self._form.private:
+            self._connection.conceal(value)
+        told, content_type = version_of(found.properties), found.properties.content_type or ""
+        if version not in ("", told.id) or not isinstance(content_type, str):
+            raise malformed()
+        read[secret, told.id] = Content(value, content_type)
         return told
 
     def _require(self, present: Container[str]) -> None:

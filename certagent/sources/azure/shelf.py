@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from certagent.errors import SourceUnavailable
 from certagent.sources.azure.failures import DISABLED, AzureRefused
 from certagent.sources.azure.history import TAG, SecretVersion
+from certagent.sources.azure.login import STRANGE
 from certagent.sources.http.failures import one_line
 
 if TYPE_CHECKING:
@@ -123,21 +125,33 @@ class Shelf:
 
 def version_of(properties: SecretProperties) -> SecretVersion:
     """Return what is told of a version; raises `SourceUnavailable` where that is too little."""
-    created, updated = properties.created_on, properties.updated_on
-    if not properties.name or not properties.version or created is None:
-        raise SourceUnavailable(
-            "Key Vault's answer has a version without an id or a time of creation.",
-            hint="Something else than Key Vault answers there: check azure.vaultUrl.",
-        )
+    try:
+        created, tag = properties.created_on, _tag(properties.tags)
+        times = created, properties.updated_on, properties.not_before, properties.expires_on
+    except STRANGE:
+        raise malformed() from None
+    # The SDK passes on as it is what it cannot make a time of.
+    are_times = all(each is None or isinstance(each, datetime) for each in times)
+    if not (properties.name and properties.version and created and are_times):
+        raise malformed()
+    _, updated, not_before, expires = times
     return SecretVersion(
         properties.name,
         properties.version,
         created,
         updated or created,
-        not_before=properties.not_before,
-        expires=properties.expires_on,
+        not_before=not_before,
+        expires=expires,
         enabled=properties.enabled is not False,
-        tag=_tag(properties.tags),
+        tag=tag,
+    )
+
+
+def malformed() -> SourceUnavailable:
+    """Return the error for what is JSON, and not the version of a secret that was asked for."""
+    return SourceUnavailable(
+        "Key Vault's answer has a version without an id or a time of creation, or another one.",
+        hint="Something else than Key Vault answers there: check azure.vaultUrl.",
     )
 
 

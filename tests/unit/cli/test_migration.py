@@ -183,7 +183,7 @@ class TestPlaces:
             ("\x00", "FILE is not valid YAML"),
             ('{{ template "x" }}', "FILE is not valid YAML"),
             ("a: 1\na: 2", "the key 'a' is given twice"),
-            ("x: &x [*x]", "FILE nests more than values do"),
+            ("x: &x [*x]", "it is too large with its aliases written out"),
             ("[" * 500, "FILE is not valid YAML"),
             ("# " + "x" * (1 << 20), "FILE is larger than 1048576 bytes"),
         ],
@@ -198,7 +198,7 @@ class TestPlaces:
         levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
         levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
 
-        with pytest.raises(ConfigurationError, match="nests more than values do"):
+        with pytest.raises(ConfigurationError, match="too large with its aliases"):
             only("\n".join(levels))
 
     def test_annotations_of_the_deployment_itself_are_no_pods(self):

@@ -216,7 +216,7 @@ class TestFaults:
             (b"\xff\xfe\x00", "is not valid YAML"),
             ("a: !!python/object:os.system {}", "could not determine a constructor"),
             ("a: " + "x" * (1 << 20), "larger than"),
-            ("a: &a [*a]", "a: unknown key"),
+            ("a: &a [*a]", "it is too large with its aliases written out"),
         ],
     )
     def test_a_file_that_is_not_yaml_is_refused_with_its_place(self, write, text, told):

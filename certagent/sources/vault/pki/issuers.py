@@ -203,14 +203,17 @@ class Issuers:
     def _current(self, listed: Mapping[str, Mapping[str, Any]]) -> str:
         """Return the id of the issuer that is to be asked."""
         for id_, info in listed.items():
-            names = {id_, info.get("issuer_name"), DEFAULT if info.get("is_default") else id_}
+            names = (id_, info.get("issuer_name"), DEFAULT if info.get("is_default") else id_)
             if self._wanted in names:
                 return id_
         raise no_issuer(self._engine.mount, self._wanted, listed)
 
     def _issuer(self, id_: str, name: str) -> Issuer:
         data = self._engine.issuer(id_)
-        texts = [data.get("certificate"), *(data.get("ca_chain") or ())]
+        above = data.get("ca_chain") or []
+        if not isinstance(above, list):
+            raise malformed("ca_chain")
+        texts = [data.get("certificate"), *above]
         return Issuer.of(id_, name, certificates(texts))
 
     def _rootless(self, issuer: Issuer) -> SecretNotFound:
@@ -233,7 +236,7 @@ def certificates(texts: Sequence[object]) -> tuple[Certificate, ...]:
     for text in texts:
         if not isinstance(text, str):
             raise malformed("certificate")
-        blocks, faults = pem.decode(text.encode(), "chain")
+        blocks, faults = pem.decode(text.encode("utf-8", "surrogatepass"), "chain")
         if faults or not blocks:
             raise malformed("certificate")
         try:
