@@ -39,6 +39,9 @@ answer: over so few polls, an allocator that finds its size looks like some hund
 
 KINDS_OF_TURNS = 4
 
+UNWATCHED = {"COVERAGE_PROCESS_CONFIG": None, "COVERAGE_PROCESS_START": None}
+"""Who measures which lines run keeps a record of them in the process that is weighed here."""
+
 WITHIN = effort(100, 7000)
 
 
@@ -156,6 +159,7 @@ def test_an_agent_that_stays_holds_no_more_than_it_did(cluster, tmp_path):
                 CERTAGENT_VAULT_TOKEN_FILE=tmp_path / "token",
                 CERTAGENT_INTERVAL="10ms" if POLLS < 1000 else "50ms",
                 CERTAGENT_SERVER_ADDRESS=f"127.0.0.1:{port}",
+                **UNWATCHED,
             ) as agent,
         ):
             life = Life(server, mount, agent, port)

@@ -451,9 +451,7 @@ class TestTLS:
         )
         (directory / f"{shown.stdout.strip()}.0").write_text(tls.ca_pem)
 
-    def test_a_key_that_is_encrypted_is_told_and_no_terminal_asked_for_its_password(
-        self, tls, tmp_path
-    ):
+    def test_a_key_that_is_encrypted_is_told_and_no_terminal_asked_for_its_password(self, tls):
         cert_file, key_file = tls.issue("encrypted", client=True)
         key = load_pem_private_key(key_file.read_bytes(), None)
         key_file.write_bytes(
@@ -637,7 +635,7 @@ class TestProxy:
     def test_a_proxy_that_refuses_is_named_with_what_it_said(self, monkeypatch):
         with replying(answer(407)) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy.address)
-            with pytest.raises(SourceUnavailable, match="The proxy on the way .* 407") as failed:
+            with pytest.raises(SourceUnavailable, match=r"The proxy on the way .* 407") as failed:
                 client("https://vault.example").get("/v1/x")
 
         assert "HTTPS_PROXY" in failed.value.hint
@@ -645,7 +643,7 @@ class TestProxy:
     def test_a_proxy_that_is_not_trusted_is_not_taken_for_the_server(self, tls, monkeypatch):
         with replying(SECRET, tls=tls.server_context("proxy")) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy.address)
-            with pytest.raises(SourceUnavailable, match="The proxy on the way .* verify failed"):
+            with pytest.raises(SourceUnavailable, match=r"The proxy on the way .* verify failed"):
                 client("https://vault.example").get("/v1/x")
 
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
