@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # Bytes
 
 
+_LARGEST = 100_000
+
+
 @st.composite
 def mangled(draw: Draw, seeds: Sequence[bytes], tokens: Sequence[bytes] = (), most: int = 4):
     """One of the seeds, damaged up to `most` times."""
@@ -38,12 +41,13 @@ def _damaged(draw: Draw, data: bytes, seeds: Sequence[bytes], tokens: Sequence[b
     end = draw(st.integers(at, min(len(data), at + draw(st.sampled_from((1, 8, 100, 10_000))))))
     before, part, after = data[:at], data[at:end], data[end:]
     other = draw(st.sampled_from(seeds))
+    most = _LARGEST // (len(data) + 1) + 2  # PyYAML takes a minute for three megabytes
     few = st.binary(max_size=20)
     ways = {
         "flip": lambda: before + draw(st.binary(min_size=1, max_size=2)) + data[at + 1 :],
         "cut": lambda: before,
         "drop": lambda: before + after,
-        "repeat": lambda: before + part * draw(st.sampled_from((2, 50, 300))) + after,
+        "repeat": lambda: before + part * min(draw(st.sampled_from((2, 50, 300))), most) + after,
         "splice": lambda: before + other[draw(st.integers(0, len(other))) :],
         "put": lambda: before + draw(st.sampled_from(tokens) if tokens else few) + part + after,
     }

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given, settings
 
 from certagent.cli.migration import delivery
-from certagent.cli.migration.annotations import PREFIX, TABLE
+from certagent.cli.migration.annotations import PREFIX, TABLE, not_convertible
 from certagent.cli.migration.login import Wishes
 from certagent.cli.migration.reading import choose, places
 from certagent.cli.migration.report import report
@@ -15,7 +15,7 @@ from certagent.cli.migration.templates import NotConvertible, read_template
 from certagent.cli.migration.translation import migrate
 from certagent.kubernetes.options import Options
 from certagent.kubernetes.rendering import yaml as rendered
-from tests.fuzz.judging import corpus, typed
+from tests.fuzz.judging import corpus, judge, typed
 from tests.fuzz.mutations import mangled, mangled_json
 from tests.fuzz.test_configuration import YAML_TOKENS
 from tests.support.effort import effort
@@ -78,12 +78,15 @@ TEMPLATE_TOKENS = [
 @settings(deadline=None, max_examples=effort(200, 200_000))
 @given(mangled([form.encode() for form in FORMS], TEMPLATE_TOKENS))
 def test_a_template_prints_one_field_whatever_became_of_it_or_is_refused(data):
-    with typed(NotConvertible):
+    try:
         lookup = read_template(data.decode("utf-8", "replace"))
-        place = f"index .Data {_keys(lookup)}"
-        again = f'{{{{ with secret "{lookup.path}" }}}}{{{{ {place} }}}}{{{{ end }}}}'
-        if not {*'"\\\n'} & {*lookup.path, *lookup.field}:
-            assert read_template(again) == lookup
+    except NotConvertible as refused:
+        judge(not_convertible([str(refused)]))
+        return
+    place = f"index .Data {_keys(lookup)}"
+    again = f'{{{{ with secret "{lookup.path}" }}}}{{{{ {place} }}}}{{{{ end }}}}'
+    if not {*'"\\\n'} & {*lookup.path, *lookup.field}:
+        assert read_template(again) == lookup
 
 
 def _keys(lookup) -> str:
