@@ -19,8 +19,9 @@ def retry_delay(retry_after: str | None) -> float | None:
     """Return the seconds of a Retry-After header (RFC 9110, 10.2.3), or None."""
     if retry_after is None:
         return None
-    if re.fullmatch(r"-?[0-9]+([.][0-9]+)?", retry_after.strip()):
-        return max(0.0, float(retry_after))
+    number = retry_after.strip()
+    if re.fullmatch(r"-?[0-9]+([.][0-9]+)?", number):
+        return max(0.0, float(number))
     moment = http_date(retry_after)
     return None if moment is None else max(0.0, (moment - datetime.now(UTC)).total_seconds())
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from certagent.sources.vault.client import VaultClient
 
 
+_LONGEST_LEASE = 1 << 31
+"""Seconds, 68 years: Vault's own longest is 32 days unless it is configured."""
+
+
 class Login(Struct, frozen=True):
     """A Vault token and its lease in seconds; 0 never ends.
 
@@ -135,7 +139,8 @@ def _logged_in(
     auth = answer.get("auth")
     token = _text(auth, "client_token")
     lease = auth.get("lease_duration") if isinstance(auth, dict) else None
-    if not isinstance(lease, int | float) or lease < 0:
+    # So said, neither NaN nor what is no float gets through: both are JSON to Python.
+    if not isinstance(lease, int | float) or not 0 <= lease <= _LONGEST_LEASE:
         raise _malformed("lease_duration")
     batch = isinstance(auth, dict) and auth.get("token_type") == "batch"
     return Login(token, float(lease), revocable=not batch)
