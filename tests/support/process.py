@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 COMMAND = (sys.executable, "-m", "certagent")
-DEADLINE = 20.0
+DEADLINE = 60.0
+"""Seconds that a condition may take on a machine that does much else; nothing waits for its end."""
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -93,7 +94,7 @@ class Running:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def stop(self, within: float = 15) -> int:
+    def stop(self, within: float = 30) -> int:
         """Send SIGTERM and return the exit code."""
         self.signal(signal.SIGTERM)
         return self.process.wait(within)
