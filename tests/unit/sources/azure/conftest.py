@@ -39,7 +39,7 @@ def secret_file(tmp_path):
 def config(vault, tenant, app, secret_file):
     login = ClientSecret(tenant_id=tenant.id, client_id=app.client_id, secret_file=str(secret_file))
     return AzureConfig(
-        vault_url=vault.url, cloud=tenant.cloud.name, credential=login, request_timeout="2s"
+        vault_url=vault.url, cloud=tenant.cloud.name, credential=login, request_timeout="20s"
     )
 
 
