@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from certagent.errors import CertagentError, ConfigurationError, MaterialRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -25,15 +24,11 @@ _WINDOW = 16
 """So many characters of a secret in a row are a leak of it."""
 
 
-def corpus(target: str, known: Mapping[str, str] = MappingProxyType({})) -> list[object]:
-    """The inputs of a target, as the parameters of a test; `known`: which still fail, and why."""
+def corpus(target: str) -> list[object]:
+    """The inputs of a target, as the parameters of a test."""
     files = sorted((CORPUS / target).iterdir())
     assert files, f"the corpus of {target} is empty"
-    marks = {name: [pytest.mark.xfail(reason=why)] for name, why in known.items()}
-    return [
-        pytest.param(file.read_bytes(), id=file.name, marks=marks.get(file.name, ()))
-        for file in files
-    ]
+    return [pytest.param(file.read_bytes(), id=file.name) for file in files]
 
 
 @contextmanager
