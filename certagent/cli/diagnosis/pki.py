@@ -8,7 +8,7 @@ from certagent.cli.diagnosis.result import About, attempt
 from certagent.cli.diagnosis.vault import may
 from certagent.cli.show import days_left
 from certagent.errors import AccessDenied, SecretNotFound
-from certagent.sources.vault.client import VaultRefused
+from certagent.sources.vault.client import VaultRefused, url_of
 from certagent.sources.vault.pki.engine import Engine
 from certagent.sources.vault.pki.issuers import DEFAULT, Issuers
 from certagent.sources.vault.pki.signing import Signing
@@ -90,7 +90,7 @@ def _role(about: About, connection: VaultConnection, engine: Engine, role: str) 
         yield about.skipped(f"The login may not look at the role {role!r}: it need not.")
         return
     try:
-        connection.call(lambda client: client.get(f"/v1/{path}"))
+        connection.call(lambda client: client.get(url_of(path)))
     except VaultRefused as refused:
         if refused.status != _NOT_FOUND:
             raise AccessDenied(f"Vault refused to read {path} ({refused.answer}).") from refused

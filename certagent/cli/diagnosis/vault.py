@@ -122,13 +122,17 @@ def _suspicious(
 
 def _wrapped(config: VaultConfig, auth: AppRoleAuth) -> Iterator[Result]:
     """Ask whether a wrapping token is still good (sys/wrapping/lookup): it unwraps only once."""
-    from certagent.sources.vault.client import VaultClient, VaultRefused  # noqa: PLC0415 - for Vault
+    from certagent.sources.vault.client import (  # noqa: PLC0415 - only for Vault
+        VaultClient,
+        VaultRefused,
+        url_of,
+    )
 
     wrapping_token = read_credential(auth.secret_id_file, "secret id")
     client = VaultClient(config, Counter(), conceal)
     try:
         with closing(client):
-            client.post("/v1/sys/wrapping/lookup", {"token": wrapping_token})
+            client.post(url_of("sys/wrapping/lookup"), {"token": wrapping_token})
     except VaultRefused as refused:
         yield LOGIN.warning(
             f"The wrapping token in {auth.secret_id_file} is used up or has ended"
