@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import urllib.request
 
 import pytest
 
 from tests.support.azure import AzureCloud
+from tests.support.azure.challenges import forget_challenges
 from tests.support.effort import VARIABLE
 from tests.support.openbao import OpenBao
 from tests.support.tls import TLSAuthority
@@ -84,7 +84,4 @@ def azure(tls, monkeypatch):
         yield running
     # Who opened a URL first in the meantime made an opener for all, which goes on to the proxy.
     urllib.request.install_opener(None)  # type: ignore[arg-type]
-    if "azure.keyvault.secrets" in sys.modules:
-        # The SDK keeps, for the whole process, where each vault sends for tokens.
-        http_challenge_cache = sys.modules["azure.keyvault.secrets._shared.http_challenge_cache"]
-        http_challenge_cache.clear()
+    forget_challenges()

@@ -24,6 +24,7 @@ from certagent.material.kinds import CA
 from certagent.sources.azure import AzureConnection, KeyVaultSource
 from tests.fuzz.judging import corpus, typed
 from tests.fuzz.mutations import mangled, mangled_json
+from tests.support.azure.challenges import forget_challenges
 from tests.support.effort import effort
 from tests.support.material import fields, make_root
 
@@ -83,6 +84,7 @@ def azure(answers):
 
     with mock.patch.object(HTTPAdapter, "send", send):
         yield
+    forget_challenges()
 
 
 def usual(kind: str) -> tuple[int, bytes, dict[str, str]]:
