@@ -9,7 +9,7 @@ import io
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from certagent import __version__
 from certagent.errors import CertagentError, OutputError, UsageError
@@ -43,13 +43,30 @@ exit codes:
 """
 
 _BUG = 70
+_WIDTH = 80
+"""Columns of the help."""
+
 _CANNOT_WRITE = {errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG}
 _TAKES_SIGNALS = {"init", "run"}
 """The verbs that take signals when they are ready for them: see `runtime.signals`."""
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Has a width of its own: argparse makes a formatter for each flag, and asks shutil for it."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_WIDTH)
+
+
+class _Verbatim(_Formatter, argparse.RawDescriptionHelpFormatter):
+    """Leaves the lines of a description as they are."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Raises where argparse would exit with 2, so that every error ends the same way."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": _Formatter, **options})
 
     def error(self, message: str) -> NoReturn:
         told = f"{message[:1].upper()}{message[1:]}"
@@ -115,10 +132,9 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         description="Brings a mesh's CA to istiod, and certificates to its gateways: verified, each"
         " set in one swap.",
         epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Verbatim,
     )
     parser.add_argument("--version", action="version", version=f"certagent {__version__}")
-    # Without `prog` argparse would format its usage for it, and load shutil to know the terminal.
     verbs = parser.add_subparsers(
         title="verbs", metavar="VERB", required=True, dest="verb", prog=parser.prog
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from certagent.runtime import logs
-from certagent.runtime.garbage import keep, uncollected
+from certagent.runtime.garbage import uncollected
 from certagent.runtime.hardening import harden
 from certagent.runtime.signals import Signals
 
@@ -49,24 +49,23 @@ def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
     logs.configure(config.log.format, config.log.level)
     harden()
     with ExitStack() as stack:
-        signals = stack.enter_context(Signals())
-        stores = Stores(_vault(config, signals), _azure(config, signals))
-        for connection in stores.connections.values():
-            stack.callback(connection.close)
-        if stores.vault and not any(_holds_something(path) for path in _outputs(config)):
-            # Somebody waits. A restart that finds a set does not ask at once: see Schedule.first.
-            stores.vault.begin()
         with uncollected():
+            signals = stack.enter_context(Signals())
+            stores = Stores(_vault(config, signals), _azure(config, signals))
+            for connection in stores.connections.values():
+                stack.callback(connection.close)
+            if stores.vault and not any(_holds_something(path) for path in _outputs(config)):
+                # Somebody waits. A restart that finds a set does not ask at once: Schedule.first.
+                stores.vault.begin()
             from certagent.cli.wiring import assembled  # noqa: PLC0415 - while a login is under way
 
-        worker = assembled(config, stores, signals, stays=stays)
-        stack.callback(worker.close)
-        if stays:
-            for directory in _watched(config):
-                from certagent.sources.watching import watch  # noqa: PLC0415 - only for directories
+            worker = assembled(config, stores, signals, stays=stays)
+            stack.callback(worker.close)
+            if stays:
+                for directory in _watched(config):
+                    from certagent.sources.watching import watch  # noqa: PLC0415 - only for directories
 
-                stack.callback(watch(directory, signals.wake))
-        keep()
+                    stack.callback(watch(directory, signals.wake))
         yield worker
 
 
