@@ -3,7 +3,8 @@
 A mesh restarts its pods together (an upgrade, a drained node, a store that comes back), and what
 they then do together hits the store as one wave. Therefore nothing here is a fixed time:
 
-- after a success, the interval, give or take a tenth;
+- after a process's first success, any part of the interval: who started together polls apart;
+- after any other, the interval, give or take a tenth;
 - after a restart, a random part of the interval's tenth before the first request;
 - after a failure, exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter",
   AWS Architecture Blog, 2015) from `SHORTEST_PAUSE` up to the interval, so that a store that is
@@ -57,8 +58,16 @@ class Schedule(Struct, frozen=True):
         """
         return min(self.interval * JITTER, LONGEST_SPREAD) * self.random()
 
+    def after_first_success(self) -> float:
+        """Return the pause after the first pass of a process in which the store answered.
+
+        A tenth of an interval at each poll would spread a fleet over the whole of it only in hours.
+        """
+        shortest = min(SHORTEST_PAUSE, self.interval)
+        return shortest + (self.interval - shortest) * self.random()
+
     def after_success(self) -> float:
-        """Return the pause after a pass in which the store answered."""
+        """Return the pause after any later pass in which the store answered."""
         return self.interval * (1 - JITTER + 2 * JITTER * self.random())
 
     def after_failure(self, failures: int, retry_after: float | None = None) -> float:

@@ -40,8 +40,8 @@ class Clockwork:
         return self.stopping
 
 
-def agent(*assignments, clockwork, interval=30.0, connections=None):
-    tempo = Tempo(Schedule(interval, random.Random(1).random))
+def agent(*assignments, clockwork, interval=30.0, connections=None, seed=1):
+    tempo = Tempo(Schedule(interval, random.Random(seed).random))
     return Agent(assignments, connections or {}, tempo, clockwork)
 
 
@@ -127,14 +127,26 @@ class TestInit:
 
 
 class TestRun:
-    def test_it_publishes_at_once_and_waits_an_interval(self, good):
-        clockwork = Clockwork()
+    def test_it_publishes_at_once_and_polls_next_at_some_time_of_an_interval(self, good):
+        pauses = []
+        for seed in range(20):
+            clockwork = Clockwork()
+            started = replace(good, sink=MemorySink())
+            agent(started, clockwork=clockwork, seed=seed).run()
+            assert started.sink.writes == 1
+            pauses += clockwork.pauses
+
+        assert 1 <= min(pauses) < 10
+        assert 20 < max(pauses) <= 30
+
+    def test_from_then_on_it_waits_an_interval(self, good):
+        clockwork = Clockwork(Wake.RELOAD, Wake.RELOAD)
 
         agent(good, clockwork=clockwork).run()
 
-        assert good.sink.writes == 1
-        (pause,) = clockwork.pauses
-        assert 27 <= pause <= 33
+        _, *pauses = clockwork.pauses
+        assert len(pauses) == 2
+        assert all(27 <= pause <= 33 for pause in pauses)
 
     def test_a_reload_polls_at_once(self, good):
         agent(good, clockwork=Clockwork(Wake.RELOAD)).run()
