@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,12 @@ from certagent.errors import AccessDenied
 MAX_CREDENTIAL_BYTES = 64 << 10
 """A service-account token has some 1 to 2 kB; servers refuse requests with larger headers."""
 ATTEMPTED_AGAIN = "It is read again at the next attempt."
+
+_REMEDIES = {
+    errno.ENOENT: "Mount it into this container, or correct the path.",
+    errno.EACCES: "This container's user may not read it: set fsGroup, or the volume's mode.",
+    errno.EISDIR: "That is the directory it is mounted in: add the file's name.",
+}
 
 _LONGEST_BARE_NAME = 16
 """Characters: longer than `secret-id` or `token.txt`, and shorter than any id of Vault's."""
@@ -36,8 +43,10 @@ def read_credential_bytes(path: str, what: str) -> bytes:
             data = file.read(MAX_CREDENTIAL_BYTES + 1)
     except OSError as error:
         message = f"The {what} in {_shown(path)} cannot be read: {error.strerror}."
-        mistaken = _shown(path) != path
-        hint = f"Give the path of a file, not the {what} itself." if mistaken else ATTEMPTED_AGAIN
+        if _shown(path) != path:
+            hint = f"Give the path of a file, not the {what} itself."
+        else:
+            hint = " ".join(filter(None, (_REMEDIES.get(error.errno or 0), ATTEMPTED_AGAIN)))
         raise AccessDenied(message, hint=hint) from error
     if len(data) > MAX_CREDENTIAL_BYTES:
         raise AccessDenied(f"The {what} in {path} is too large.", hint=ATTEMPTED_AGAIN)

@@ -118,7 +118,7 @@ def _fixed(read: Callable[[str, str], _Read], path: str, what: str, fix: str = "
     try:
         return read(path, what)
     except AccessDenied as error:
-        hint = fix if error.hint == ATTEMPTED_AGAIN else error.hint
+        hint = fix if error.hint.endswith(ATTEMPTED_AGAIN) else error.hint
         raise AccessDenied(error.message, hint=hint) from error
 
 

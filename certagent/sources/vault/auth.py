@@ -171,6 +171,6 @@ def _requirement(jwt: str, path: str) -> str:
         )
     return (
         f"The role must bind service account {one_line(claims.account)!r} and audience "
-        f"{one_line(', '.join(claims.audiences))!r}; Vault also answers 403 when its token "
-        "reviewer is unreachable."
+        f"{one_line(', '.join(claims.audiences))!r}; Vault also answers 403 where no login is "
+        "mounted, and when its token reviewer is unreachable."
     )

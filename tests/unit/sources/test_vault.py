@@ -474,11 +474,21 @@ class TestCredentialFiles:
 
     def test_one_that_is_not_there_yet_is_refused_and_tried_again(self, source, token_file):
         token_file.unlink()
-        with pytest.raises(AccessDenied, match="cannot be read: No such file"):
+        with pytest.raises(AccessDenied, match="cannot be read: No such file") as denied:
             next(source.revisions())
+        assert denied.value.hint.startswith("Mount it into this container, or correct the path.")
         token_file.write_text("a.b.c")
 
         assert next(source.revisions()).version == "5"
+
+    def test_a_directory_in_its_place_is_told(self, source, token_file):
+        token_file.unlink()
+        token_file.mkdir()
+
+        with pytest.raises(AccessDenied, match="Is a directory") as denied:
+            next(source.revisions())
+
+        assert "add the file's name" in denied.value.hint
 
     @pytest.mark.parametrize(
         "credential",
