@@ -22,6 +22,7 @@ from certagent.material.roots import joined
 from certagent.material.rotation import plan
 from certagent.material.verification import verify
 from certagent.sources.files import DirectorySource
+from tests.support.effort import effort
 from tests.support.material import NOT_BEFORE, NOW, files, make_root
 from tests.support.stores import MemorySink, Silence
 
@@ -79,8 +80,8 @@ class Volume:
             return HELD
 
 
-@pytest.mark.timeout(600)
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.timeout(0)
+@settings(max_examples=effort(4, 500), deadline=None, suppress_health_check=list(HealthCheck))
 @example(drawn=[(26, 3), (49, 2), (1, 1), (25, 4)])
 @example(drawn=[(1, 3), (25, 0), (1, 4), (49, 3)])
 @example(drawn=[(1, 2), (25, 4)])

@@ -31,7 +31,7 @@ from tests.support.mesh import (
     time,
 )
 
-STORIES = effort(500, 100_000)
+STORIES = effort(150, 100_000)
 
 WORLDS = {
     "one store, three replicas": World(),
@@ -79,7 +79,7 @@ class TestNoWorkloadIsEverRefused:
             assert not refused(rng, world, world.policy(), pushes=(6, 14)), f"story {number}"
 
     @given(st.randoms(use_true_random=False))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=effort(50, 5000), deadline=None)
     def test_in_stories_that_hypothesis_makes_worse(self, rng):
         world = World()
 
@@ -124,7 +124,7 @@ class TestTheCheck:
     """It finds just what one would find who asked every pair of workloads."""
 
     @given(st.randoms(use_true_random=False))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=effort(100, 10_000), deadline=None)
     def test_it_agrees_with_all_workloads(self, rng):
         world = World(ttl=4, skew=1)
         life_of_two = []

@@ -19,6 +19,7 @@ from certagent.keeper import Keeper
 from certagent.material.kinds import CA
 from certagent.material.rotation import Phase
 from certagent.sources.vault.pki import Destination, VaultPKISource
+from tests.support.effort import effort
 from tests.support.mesh import DAY, START, TICK, Stretch, World, refusals, tick_of, time
 from tests.support.pki import PKIMount
 from tests.support.stores import MemorySink, Silence
@@ -272,7 +273,7 @@ def test_the_check_finds_what_a_removal_too_early_breaks_for_a_newborn():
     assert refused(replicas)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(effort(5, 500)))
 def test_random_changes_by_the_rules_are_noticed_by_nobody(seed):
     """Issuers come, are made the default, and go d + r after the last change of the default."""
     rng = Random(seed)
