@@ -15,7 +15,7 @@ from tests.support.openbao import OpenBao
 from tests.support.tls import TLSAuthority
 from tests.support.tokenreview import Cluster
 
-# Who starts the tests may ignore these (`nohup` and `&` do), and what they start would inherit that.
+# Who starts the tests may ignore these (`nohup` and `&` do), and what they start would inherit it.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
