@@ -27,6 +27,8 @@ from tests.support.openbao import OpenBaoError, free_port
 from tests.support.process import certagent, published, running
 from tests.support.scripted import ScriptedServer, answer
 
+pytestmark = pytest.mark.measured
+
 
 @pytest.fixture(scope="module")
 def ca():

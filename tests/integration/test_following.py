@@ -12,6 +12,8 @@ from tests.support.material import fields, make_root
 from tests.support.openbao import free_port
 from tests.support.process import published, running
 
+pytestmark = pytest.mark.measured
+
 
 @pytest.fixture
 def mount(openbao):

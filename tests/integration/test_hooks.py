@@ -17,6 +17,8 @@ import pytest
 
 from tests.support.process import environment, until
 
+pytestmark = pytest.mark.measured
+
 LONG = 20.0  # seconds after which a test has failed
 
 AGENT = textwrap.dedent(

@@ -14,6 +14,8 @@ from tests.support.openbao import OpenBao, free_port
 from tests.support.process import certagent, published, running
 from tests.support.scraping import get, metric
 
+pytestmark = pytest.mark.measured
+
 
 @pytest.fixture(scope="module")
 def root():

@@ -18,6 +18,8 @@ from tests.support.material import fields, make_leaf, make_root, tls_fields, tls
 from tests.support.process import certagent, environment, published
 from tests.support.tokenreview import ISSUER
 
+pytestmark = pytest.mark.measured
+
 ROOT = make_root()
 SECRET = "istiod-service/certs"
 

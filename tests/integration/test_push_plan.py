@@ -12,6 +12,8 @@ from tests.support.openbao import OpenBaoError
 from tests.support.operators import PATH, Secret
 from tests.support.process import certagent
 
+pytestmark = pytest.mark.measured
+
 A, B = make_root(subject="CN=Root A"), make_root(subject="CN=Root B")
 OLD, NEW = A.intermediate("cluster1").raw(), B.intermediate("cluster1").raw()
 

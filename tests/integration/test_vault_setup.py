@@ -14,6 +14,8 @@ from tests.support.process import certagent, environment, published
 from tests.support.tokenreview import Cluster
 from tests.unit.cli.test_provisioning import PEM
 
+pytestmark = pytest.mark.measured
+
 PATH = "istiod-service/certs"
 
 

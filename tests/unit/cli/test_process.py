@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from certagent.cli import process
@@ -21,7 +23,7 @@ def begun(monkeypatch):
     monkeypatch.setattr(VaultConnection, "begin", begin)
     monkeypatch.setattr(process, "harden", lambda: None)
     monkeypatch.setattr(process.logs, "configure", lambda *_: None)
-    monkeypatch.setattr(process, "keep", lambda: None)
+    monkeypatch.setattr(process, "uncollected", nullcontext)
     return logins
 
 
