@@ -1,7 +1,5 @@
 """`python -m certagent`."""
 
-import sys
+from certagent.cli.main import command
 
-from certagent.cli.main import main
-
-sys.exit(main())
+command()

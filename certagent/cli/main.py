@@ -9,11 +9,12 @@ import io
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from certagent import __version__
 from certagent.errors import CertagentError, OutputError, UsageError
-from certagent.runtime.garbage import uncollected
+from certagent.runtime.loading import uncollected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,6 +72,19 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         told = f"{message[:1].upper()}{message[1:]}"
         raise UsageError(f"{told.rstrip('.')}.", hint=f"See `{self.prog} --help`.")
+
+
+def command() -> NoReturn:
+    """Run the verb of this process, and end it.
+
+    At its end Python takes apart all that it has loaded, which is a twentieth of what an init
+    container takes. The kernel does it at once.
+    """
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # what can be done about it is done already
+            stream.flush()
+    os._exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

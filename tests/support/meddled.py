@@ -121,9 +121,9 @@ def main() -> None:
         shift_the_clock()
     if STAGE in os.environ:
         put_up_the_gate(os.environ[STAGE])
-    from certagent.cli.main import main as certagent  # noqa: PLC0415 - after what it is to find
+    from certagent.cli.main import command  # noqa: PLC0415 - after what it is to find
 
-    sys.exit(certagent())
+    command()
 
 
 if __name__ == "__main__":
