@@ -4,8 +4,7 @@ One definition serves the decoder, the JSON schema and the docs. Each default is
 want; each docstring or comment says the unit and why.
 """
 
-from __future__ import annotations
-
+# Annotations are no text here, or msgspec would evaluate each of them at every start.
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
