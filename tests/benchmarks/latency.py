@@ -40,7 +40,7 @@ TICK = 0.005
 def measure(world: World, rounds: Rounds) -> str:
     """Return the table of writes to secrets that all agents poll side by side.
 
-    By default there is one write only, right after the start: it waits for a whole interval.
+    By default there is one write only, right after the start: it waits for a part of an interval.
     """
     patience = max(PATIENCE, 2 * rounds.interval)
     told, untold = polling(world, rounds.every), _by_default(world)

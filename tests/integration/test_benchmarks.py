@@ -11,9 +11,10 @@ import sys
 import pytest
 
 from tests.benchmarks import bundles, fleet, keyvault, latency, outage, rotation, staying
+from tests.benchmarks.__main__ import SCENARIOS
 from tests.benchmarks.interleaving import Rounds
 from tests.benchmarks.process import ROOT
-from tests.benchmarks.table import BEGIN, END
+from tests.benchmarks.table import BEGIN, END, shapes
 from tests.benchmarks.world import World
 from tests.support.process import environment, until
 
@@ -62,6 +63,22 @@ def assert_rows(table, measures, *, figures):
         assert re.search(row, table, re.MULTILINE), measure
 
 
+@pytest.fixture(scope="module")
+def told():
+    """The measures of the README's tables, by title."""
+    return shapes((ROOT / "README.md").read_text().partition(BEGIN)[2].partition(END)[0])
+
+
+def assert_told(table, told):
+    """What is printed is what the README shows: otherwise its figures are of another time."""
+    ((title, measures),) = shapes(table).items()
+    assert told.get(title) == measures, f"run `python -m tests.benchmarks`, and paste: {title}"
+
+
+def test_the_readme_has_a_table_of_every_scenario(told):
+    assert len(told) == len(SCENARIOS)
+
+
 def mine(table, measure):
     """certagent's figure."""
     (row,) = (row for row in table.splitlines() if row.startswith(f"| {measure} |"))
@@ -80,7 +97,7 @@ def benchmarks(*words: object, **environ: object) -> subprocess.CompletedProcess
     )
 
 
-def test_one_command_prints_tables_and_leaves_nothing_behind(tmp_path):
+def test_one_command_prints_tables_and_leaves_nothing_behind(tmp_path, told):
     done = benchmarks("--runs", 1, "--only", "start", TMPDIR=tmp_path)
 
     assert done.returncode == 0, done.stderr
@@ -89,18 +106,21 @@ def test_one_command_prints_tables_and_leaves_nothing_behind(tmp_path):
     assert re.fullmatch(r"\d+ cores? of .+, Python 3\..+, certagent .+, OpenBao .+", machine)
     assert "| once | certagent | bao agent | ratio |" in done.stdout
     assert_rows(done.stdout, ONCE, figures=2)
+    assert_told(done.stdout, told)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_stays_is_measured_beside_the_peer(world):
+def test_who_stays_is_measured_beside_the_peer(world, told):
     table = staying.measure(world, Rounds(1, 0.1, warm_ups=0))
+    assert_told(table, told)
 
     assert table.startswith("| staying, a poll every 0.1s | certagent | bao agent | ratio |")
     assert_rows(table, STAYING, figures=2)
 
 
-def test_rotations_are_read_beside_the_peer(world):
+def test_rotations_are_read_beside_the_peer(world, told):
     table = rotation.measure(world, Rounds(1, 0.1, warm_ups=0))
+    assert_told(table, told)
 
     assert table.startswith("| a rotation, a poll every 0.1s | certagent | bao agent | ratio |")
     assert_rows(table, ROTATION, figures=2)
@@ -109,10 +129,11 @@ def test_rotations_are_read_beside_the_peer(world):
     assert 0 < float(mine(table, "inotify events")) <= 3
 
 
-def test_latency_is_measured_beside_the_peer_who_is_not_waited_for(world, monkeypatch):
+def test_latency_is_measured_beside_the_peer_who_is_not_waited_for(world, told, monkeypatch):
     monkeypatch.setattr(latency, "PATIENCE", 0.5)
 
     table = latency.measure(world, Rounds(1, 0.1, warm_ups=0))
+    assert_told(table, told)
 
     assert table.startswith("| write to published, s (watched for 0.5) | certagent | bao agent |")
     for kv, how in itertools.product((1, 2), ("a poll every 0.1s", "by default")):
@@ -120,37 +141,41 @@ def test_latency_is_measured_beside_the_peer_who_is_not_waited_for(world, monkey
     assert re.search(r"^\| KV v2, by default \| not seen \| not seen \| - \|$", table, re.MULTILINE)
 
 
-def test_outages_are_survived_beside_the_peer(world, monkeypatch):
+def test_outages_are_survived_beside_the_peer(world, told, monkeypatch):
     monkeypatch.setattr(outage, "OUTAGE", 0.5)
 
     table = outage.measure(world, Rounds(1, 0.1, warm_ups=0))
+    assert_told(table, told)
 
     assert table.startswith("| an outage of 0.5 s, a poll every 0.1s | certagent | bao agent |")
     assert_rows(table, OUTAGE, figures=2)
 
 
-def test_a_fleet_is_measured_beside_the_peers(world, monkeypatch):
+def test_a_fleet_is_measured_beside_the_peers(world, told, monkeypatch):
     monkeypatch.setattr(fleet, "COUNTS", ())
     monkeypatch.setattr(fleet, "POLLS", 1)
 
     table = fleet.measure(world, Rounds(1, 0.1, warm_ups=0, agents=2))
+    assert_told(table, told)
 
     assert table.startswith("| agents on one server, a poll every 1s, bins of a tenth | 2 |")
     for measure, name in itertools.product(FLEET, ("certagent", "bao agent", "ratio")):
         assert re.search(rf"^\| {measure}, {name} \| (?:{FIGURE}|-) \|$", table, re.MULTILINE)
 
 
-def test_key_vault_is_measured_beside_vault(world):
+def test_key_vault_is_measured_beside_vault(world, told):
     table = keyvault.measure(world, Rounds(1, 0.05, warm_ups=0))
+    assert_told(table, told)
 
     assert table.startswith("| certagent | at Key Vault | at Vault | ratio |")
     assert_rows(table, (*ONCE, *STAYING), figures=2)
 
 
-def test_growth_is_measured_with_the_number_of_bundles(world, monkeypatch):
+def test_growth_is_measured_with_the_number_of_bundles(world, told, monkeypatch):
     monkeypatch.setattr(bundles, "COUNTS", (1, 2, 3))
 
     table = bundles.measure(world, Rounds(1, 0.05, warm_ups=0))
+    assert_told(table, told)
 
     assert table.startswith("| bundles of kind tls in one agent | 1 | 2 | 3 | each further to 2 |")
     assert_rows(table, (*ONCE, *STAYING), figures=5)
