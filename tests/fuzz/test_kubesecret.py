@@ -67,13 +67,13 @@ def test_whatever_has_been_found_is_refused_or_read(data):
     attempt(data)
 
 
-@settings(deadline=None, max_examples=effort(100, 50_000))
+@settings(deadline=None, max_examples=effort(50, 50_000))
 @given(st.data())
 def test_any_json_is_refused_or_read(data):
     attempt(data.draw(mangled_json(seeds())))
 
 
-@settings(deadline=None, max_examples=effort(60, 50_000))
+@settings(deadline=None, max_examples=effort(30, 50_000))
 @given(st.data())
 def test_any_yaml_is_refused_or_read(data):
     attempt(data.draw(mangled([yaml.safe_dump(seed).encode() for seed in seeds()], YAML_TOKENS)))

@@ -13,8 +13,6 @@ from certagent.material.bundle import KeyCertBundle
 from tests.support.material import fields, files, make_root
 from tests.support.process import certagent, published, running
 
-pytestmark = pytest.mark.measured
-
 WINDOWS = {"CERTAGENT_DISTRIBUTE": "6s", "CERTAGENT_RETIRE": "6s", "CERTAGENT_SLACK": "1s"}
 
 

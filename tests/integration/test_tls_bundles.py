@@ -21,8 +21,6 @@ from tests.support.material import (
     tls_files,
 )
 
-pytestmark = pytest.mark.measured
-
 ROOT = make_root()
 ISSUER = ROOT.intermediate("gateways", dns=())
 CLIENTS = make_root(subject="CN=Clients")
