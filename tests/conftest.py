@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import urllib.request
@@ -55,6 +56,13 @@ def clean_environment(monkeypatch):
     for name in list(os.environ):
         if name.startswith(_OURS) or name.upper() in _OTHERS:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def thawed():
+    """Let what a verb has frozen in this process be collected again, so that leaks are found."""
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -38,9 +38,9 @@ VERBS: Mapping[str, str] = {
 
 EXIT_CODES = """\
 exit codes:
-  0 done   64 usage   65 material refused   66 no such secret   69 store unreachable
-  70 a bug in certagent   73 cannot write the output   77 login or permission refused
-  78 configuration
+  0 done   64 usage   65 material refused   66 no such secret
+  69 store unreachable   70 a bug in certagent   73 cannot write the output
+  77 login or permission refused   78 configuration
 """
 
 _BUG = 70
@@ -95,12 +95,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         _configure_log(words)
         with uncollected():
             parser = _parser(words)
-        arguments = parser.parse_args(words)
-        code = int(arguments.run(arguments))
+        code = _outcome(parser, words)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last place to report it
         return _reported(error)
     return code
+
+
+def _outcome(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
+    """Run the verb, or what argparse does itself: `--help` and `--version`."""
+    try:
+        arguments = parser.parse_args(words)
+    except SystemExit as told:
+        return int(told.code or 0)
+    return int(arguments.run(arguments))
 
 
 def _reported(error: BaseException) -> int:
@@ -143,8 +151,8 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """Build the parser; of the verbs, only the one that is called for is imported."""
     parser = _Parser(
         prog="certagent",
-        description="Brings a mesh's CA to istiod, and certificates to its gateways: verified, each"
-        " set in one swap.",
+        description="Brings a mesh's CA to istiod, and certificates to its gateways:\n"
+        "verified, each set in one swap.",
         epilog=EXIT_CODES,
         formatter_class=_Verbatim,
     )

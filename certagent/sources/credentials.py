@@ -19,7 +19,8 @@ ATTEMPTED_AGAIN = "It is read again at the next attempt."
 _REMEDIES = {
     errno.ENOENT: "Mount it into this container, or correct the path.",
     errno.EACCES: "This container's user may not read it: set fsGroup, or the volume's mode.",
-    errno.EISDIR: "That is the directory it is mounted in: add the file's name.",
+    errno.ENOTDIR: "A part of the path is a file: correct it.",
+    errno.EISDIR: "Add the file's name, or mount its volume as it is, without subPath.",
 }
 
 _LONGEST_BARE_NAME = 16

@@ -231,7 +231,7 @@ def mangled_pem(draw: Draw, blocks: Sequence[tuple[str, bytes]]):
 
 # JSON
 
-_DEEP = "as deep as no parser goes"
+_DEEP = "deeper than most parsers go"
 """Stands for lists within lists until all is text: what nests them could not be written."""
 
 NASTY = (

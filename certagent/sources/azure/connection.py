@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -87,6 +88,15 @@ class AzureConnection:
             return operation(self._client)
         except (AzureError, AccessDenied, SourceUnavailable, *STRANGE) as error:
             raise self._explained(error) from error
+
+    def require(self, key: str) -> None:
+        """Raise `KeyError`, for `call` to explain, unless the last answer is an object with a key.
+
+        The SDK takes a page of a list that has none for an empty one, whoever answered it.
+        """
+        body = json.loads(self._answer.body) if self._answer else {}
+        if key not in body:
+            raise KeyError(key)
 
     @property
     def answered_at(self) -> datetime | None:

@@ -96,6 +96,8 @@ class Shelf:
                         hint="Store the set under other names, or delete and purge the secret"
                         " (az keyvault secret purge), and store it anew.",
                     )
+            if not found:
+                self._connection.require("value")
             return found
 
         try:

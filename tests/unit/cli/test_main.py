@@ -108,11 +108,12 @@ class TestMain:
         assert done.stderr == b""
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
-    def test_output_that_cannot_be_written_is_73(self):
+    @pytest.mark.parametrize("word", ["schema", "--help", "--version"])
+    def test_output_that_cannot_be_written_is_73(self, word):
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(
-                [*COMMAND, "schema"],
-                env=environment({}),
+                [*COMMAND, word],
+                env=environment({"PYTHONUNBUFFERED": None}),
                 stdout=full,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -14,13 +14,6 @@ from certagent.runtime.loading import uncollected, uncompiled
 NAMES = "cryptography.x509.name"
 
 
-@pytest.fixture
-def thawed():
-    """Other tests' garbage is to be collected again."""
-    yield
-    gc.unfreeze()
-
-
 def loaded(name: str, source: str = "import re; pattern = re.compile(r'(a+)b', re.IGNORECASE)"):
     """Return the pattern of a module of this name."""
     module = {"__name__": name}
@@ -28,7 +21,6 @@ def loaded(name: str, source: str = "import re; pattern = re.compile(r'(a+)b', r
     return module["pattern"]
 
 
-@pytest.mark.usefixtures("thawed")
 class TestUncollected:
     def test_nothing_is_collected_meanwhile_and_what_there_is_stays_out_of_later_collections(self):
         before = gc.get_freeze_count()

@@ -192,6 +192,13 @@ class TestPolls:
             next(source(secret="all").revisions())
         assert len(azure.requests(vault)) == 6
 
+    def test_what_is_no_list_is_not_taken_for_an_empty_one(self, azure, source):
+        """The SDK would: so a proxy's `{}` would look like secrets that nobody has stored."""
+        azure.faults.inject(answers(200, {}), path="/versions", times=None)
+
+        with pytest.raises(SourceUnavailable, match="answered what cannot be understood"):
+            next(source().revisions())
+
     def test_lists_that_change_while_they_are_read_are_read_again(
         self, azure, vault, source, old, new
     ):
