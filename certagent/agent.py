@@ -241,9 +241,8 @@ class Agent:
         else:
             if task.reported:
                 log.info("recovered", extra=fields(bundle=task.keeper.assignment.name))
-            schedule, first = self._schedule, not task.succeeded
-            pause = schedule.after_first_success() if first else schedule.after_success()
             task.error, task.failures, task.reported = None, 0, ""
+            pause = self._schedule.after_success(first=not task.succeeded)
             task.succeeded = True
         if task.keeper.changes_at is not None:
             # A phase ends at its own time, also with an interval of hours.

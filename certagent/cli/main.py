@@ -157,9 +157,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         formatter_class=_Verbatim,
     )
     parser.add_argument("--version", action="version", version=f"certagent {__version__}")
-    verbs = parser.add_subparsers(
-        title="verbs", metavar="VERB", required=True, dest="verb", prog=parser.prog
-    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, dest="verb")
     called = next((word for word in words if not word.startswith("-")), "")
     # A parser for each verb costs more than all of its work: the others are for `--help`.
     wanted = {called: VERBS[called]} if called in VERBS and words[0] == called else VERBS

@@ -58,16 +58,14 @@ class Schedule(Struct, frozen=True):
         """
         return min(self.interval * JITTER, LONGEST_SPREAD) * self.random()
 
-    def after_first_success(self) -> float:
-        """Return the pause after the first pass of a process in which the store answered.
+    def after_success(self, *, first: bool = False) -> float:
+        """Return the pause after a pass in which the store answered, the process's `first` or not.
 
-        A tenth of an interval at each poll would spread a fleet over the whole of it only in hours.
+        Those who began together part after the first: a tenth of an interval at each poll would
+        spread them over the whole of it only in hours.
         """
-        shortest = min(SHORTEST_PAUSE, self.interval)
-        return shortest + (self.interval - shortest) * self.random()
-
-    def after_success(self) -> float:
-        """Return the pause after any later pass in which the store answered."""
+        if first:
+            return self._between(self.interval, self.random())
         return self.interval * (1 - JITTER + 2 * JITTER * self.random())
 
     def after_failure(self, failures: int, retry_after: float | None = None) -> float:
@@ -82,9 +80,13 @@ class Schedule(Struct, frozen=True):
         everybody else who was turned away was told the same.
         """
         dice = self.random()
-        shortest = min(SHORTEST_PAUSE, self.interval)
-        longest = min(self.interval, shortest * 2.0 ** min(failures, _DOUBLINGS))
-        pause = shortest + (longest - shortest) * dice
+        doubled = min(SHORTEST_PAUSE, self.interval) * 2.0 ** min(failures, _DOUBLINGS)
+        pause = self._between(min(self.interval, doubled), dice)
         if retry_after is None:
             return pause
         return max(pause, min(retry_after, LONGEST_RETRY_AFTER) * (1 + JITTER * dice))
+
+    def _between(self, longest: float, dice: float) -> float:
+        """Return a pause between the shortest and the longest; `dice` is in [0, 1)."""
+        shortest = min(SHORTEST_PAUSE, self.interval)
+        return shortest + (longest - shortest) * dice

@@ -37,13 +37,13 @@ def test_the_jitter_uses_its_whole_range():
 
 @given(intervals, dice)
 def test_a_poll_follows_a_first_success_by_the_interval_at_most(interval, number):
-    pause = Schedule(interval, lambda: number).after_first_success()
+    pause = Schedule(interval, lambda: number).after_success(first=True)
 
     assert min(SHORTEST_PAUSE, interval) <= pause <= interval * SLACK
 
 
 def test_agents_that_start_together_poll_apart_over_the_whole_interval():
-    pauses = [Schedule(30, lambda n=n: n / 100).after_first_success() for n in range(100)]
+    pauses = [Schedule(30, lambda n=n: n / 100).after_success(first=True) for n in range(100)]
 
     for third in range(3):
         assert 30 < sum(third * 10 <= pause < (third + 1) * 10 for pause in pauses) < 37
