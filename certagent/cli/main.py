@@ -9,12 +9,11 @@ import io
 import os
 import signal
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from certagent import __version__
 from certagent.errors import CertagentError, OutputError, UsageError
-from certagent.runtime.loading import uncollected
+from certagent.runtime.loading import sparingly
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,26 +73,13 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{told.rstrip('.')}.", hint=f"See `{self.prog} --help`.")
 
 
-def command() -> NoReturn:
-    """Run the verb of this process, and end it.
-
-    At its end Python takes apart all that it has loaded, which is a twentieth of what an init
-    container takes. The kernel does it at once.
-    """
-    code = main()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # what can be done about it is done already
-            stream.flush()
-    os._exit(code)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit code that DESIGN's table and `certagent --help` name."""
     words = list(sys.argv[1:] if argv is None else argv)
     _prepare(words)
     try:
         _configure_log(words)
-        with uncollected():
+        with sparingly():
             parser = _parser(words)
         code = _outcome(parser, words)
         sys.stdout.flush()

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from certagent.runtime import logs
 from certagent.runtime.hardening import harden
-from certagent.runtime.loading import uncollected, uncompiled
+from certagent.runtime.loading import sparingly
 from certagent.runtime.signals import Signals
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
     logs.configure(config.log.format, config.log.level)
     harden()
     with ExitStack() as stack:
-        with uncollected(), uncompiled("cryptography.x509.name"):
+        with sparingly():
             signals = stack.enter_context(Signals())
             stores = Stores(_vault(config, signals), _azure(config, signals))
             for connection in stores.connections.values():

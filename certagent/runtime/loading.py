@@ -1,6 +1,7 @@
 """What a start need not do with all that it loads: look for garbage in it, compile what none uses.
 
-Each is a tenth of a start, and neither shows in a profile of imports: it is in all of them.
+Together they are a fifth of a start, and neither shows in a profile of imports: it is in all of
+them.
 """
 
 from __future__ import annotations
@@ -15,39 +16,48 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_SELDOM_USED = frozenset(
+    {
+        # Its pattern of RFC 4514's strings has all of Unicode in each of its classes, and who reads
+        # names from certificates never needs it. The others cost less, and are many.
+        "cryptography.x509.name",
+        "cryptography.hazmat.primitives.serialization.ssh",
+        "email.header",
+        "encodings.idna",
+        "locale",
+        "logging",
+        "platform",
+        "string",
+        "textwrap",
+        "tokenize",
+    }
+)
+"""Modules that compile patterns when they are loaded, and use them where an agent never comes.
+
+They may only call a pattern's methods: `re.sub(pattern, ...)` would not take what stands for one.
+"""
+
 
 @contextmanager
-def uncollected() -> Iterator[None]:
-    """Load things without a collection, and take all that there is then out of every later one.
+def sparingly() -> Iterator[None]:
+    """Load things without a collection, and with seldom used patterns left until they are used.
 
-    Each would look at all modules, and find nothing.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-@contextmanager
-def uncompiled(module: str) -> Iterator[None]:
-    """Load things, with the regular expressions of one module left until they are used.
-
-    This is for `cryptography.x509.name`: its pattern of RFC 4514's strings has all of Unicode in
-    each of its classes, and who reads names from certificates never needs it.
+    A collection would look at all modules, and find nothing; later ones leave out all there is now.
     """
     at_once = re.compile
 
     def compile_(pattern: Any, flags: int = 0) -> Any:
         asker = sys._getframe(1).f_globals.get("__name__")  # noqa: SLF001 - CPython's, as all here
-        return _Uncompiled(pattern, flags) if asker == module else at_once(pattern, flags)
+        return _Uncompiled(pattern, flags) if asker in _SELDOM_USED else at_once(pattern, flags)
 
+    gc.disable()
     re.compile = compile_
     try:
         yield
     finally:
         re.compile = at_once
+        gc.freeze()
+        gc.enable()
 
 
 class _Uncompiled:

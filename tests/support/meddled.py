@@ -121,7 +121,7 @@ def main() -> None:
         shift_the_clock()
     if STAGE in os.environ:
         put_up_the_gate(os.environ[STAGE])
-    from certagent.cli.main import command  # noqa: PLC0415 - after what it is to find
+    from certagent.__main__ import command  # noqa: PLC0415 - after what it is to find
 
     command()
 

@@ -23,7 +23,7 @@ def begun(monkeypatch):
     monkeypatch.setattr(VaultConnection, "begin", begin)
     monkeypatch.setattr(process, "harden", lambda: None)
     monkeypatch.setattr(process.logs, "configure", lambda *_: None)
-    monkeypatch.setattr(process, "uncollected", nullcontext)
+    monkeypatch.setattr(process, "sparingly", nullcontext)
     return logins
 
 

@@ -9,9 +9,70 @@ import sys
 
 import pytest
 
-from certagent.runtime.loading import uncollected, uncompiled
+from certagent.runtime.loading import sparingly
 
-NAMES = "cryptography.x509.name"
+SPARED = "platform"
+"""A module whose patterns are left."""
+
+USES = {
+    "cryptography.x509.name": """
+from cryptography import x509
+text = r"CN=Root \\, CA,O=Istio+OU=\\c3\\a4"
+assert x509.Name.from_rfc4514_string(text).rfc4514_string() == "CN=Root \\\\, CA,O=Istio+OU=\\u00e4"
+""",
+    "cryptography.hazmat.primitives.serialization.ssh": """
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+format_ = (serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH)
+pem = Ed25519PrivateKey.generate().private_bytes(*format_, serialization.NoEncryption())
+serialization.load_ssh_private_key(pem, None)
+""",
+    "email.header": """
+from email.header import decode_header
+assert decode_header("=?utf-8?q?=C3=A4?=") == [(b"\\xc3\\xa4", "utf-8")]
+""",
+    "encodings.idna": 'assert "\u00e4.example".encode("idna") == b"xn--4ca.example"',
+    "locale": 'import locale; assert locale.format_string("%d%%", 7) == "7%"',
+    "logging": """
+import logging
+for style, form in (("%", "%(name)s"), ("{", "{name!r:>9}"), ("$", "${name}")):
+    logging.Formatter(form, style=style)
+    try:
+        logging.Formatter("none", style=style)
+    except ValueError:
+        continue
+    raise AssertionError(style)
+""",
+    "platform": """
+import platform
+assert platform.python_implementation() == "CPython" and platform.libc_ver() and platform.python_version()
+""",
+    "string": 'import string; assert string.Template("$a ${b} $$").substitute(a=1, b=2) == "1 2 $"',
+    "textwrap": """
+import textwrap
+assert textwrap.fill("one two-three", 9) == "one two-\\nthree"
+assert textwrap.dedent("  a\\n   b") == "a\\n b"
+""",
+    "tokenize": """
+import io, tokenize
+lines = io.BytesIO(b"# coding: latin-1\\nx = 1\\n")
+assert tokenize.detect_encoding(lines.readline)[0] == "iso-8859-1"
+""",
+}
+"""For each module what uses its patterns."""
+
+SCRIPT = """
+import re, sys
+from certagent.runtime.loading import _SELDOM_USED, _Uncompiled, sparingly
+with sparingly():
+    from certagent.cli.main import main
+    import certagent.agent, {name}
+assert {name!r} in _SELDOM_USED
+module = sys.modules[{name!r}]
+holders = [module, *(each for each in vars(module).values() if isinstance(each, type))]
+kinds = {{type(each) for holder in holders for each in vars(holder).values()}}
+assert _Uncompiled in kinds, "it does not compile any: it need not be named"
+"""
 
 
 def loaded(name: str, source: str = "import re; pattern = re.compile(r'(a+)b', re.IGNORECASE)"):
@@ -21,11 +82,11 @@ def loaded(name: str, source: str = "import re; pattern = re.compile(r'(a+)b', r
     return module["pattern"]
 
 
-class TestUncollected:
+class TestCollections:
     def test_nothing_is_collected_meanwhile_and_what_there_is_stays_out_of_later_collections(self):
         before = gc.get_freeze_count()
 
-        with uncollected():
+        with sparingly():
             assert not gc.isenabled()
             kept = [[] for _ in range(1000)]
 
@@ -33,16 +94,16 @@ class TestUncollected:
         assert gc.get_freeze_count() >= before + len(kept)
 
     def test_what_cannot_be_loaded_leaves_the_collector_running(self):
-        with pytest.raises(ImportError), uncollected():
+        with pytest.raises(ImportError), sparingly():
             raise ImportError
 
         assert gc.isenabled()
 
 
-class TestUncompiled:
-    def test_the_patterns_of_the_module_are_compiled_when_they_are_used(self):
-        with uncompiled("theirs"):
-            pattern = loaded("theirs")
+class TestPatterns:
+    def test_those_of_a_module_that_is_named_are_compiled_when_they_are_used(self):
+        with sparingly():
+            pattern = loaded(SPARED)
 
         assert not isinstance(pattern, re.Pattern)
         assert pattern.match("AAB").group(1) == "AA"
@@ -50,25 +111,17 @@ class TestUncompiled:
         assert pattern.flags & re.IGNORECASE
 
     def test_those_of_others_are_compiled_at_once(self):
-        with uncompiled("theirs"):
+        with sparingly():
             assert isinstance(loaded("others"), re.Pattern)
 
     def test_afterwards_all_are(self):
-        with pytest.raises(ImportError), uncompiled("theirs"):
+        with pytest.raises(ImportError), sparingly():
             raise ImportError
 
-        assert isinstance(loaded("theirs"), re.Pattern)
+        assert isinstance(loaded(SPARED), re.Pattern)
 
-    def test_it_spares_a_start_the_pattern_that_it_is_there_for(self):
-        """Otherwise the module has changed, and the agent need not name it any more."""
-        script = f"""
-import re
-from certagent.runtime.loading import uncompiled
-with uncompiled({NAMES!r}):
-    from cryptography import x509
-from cryptography.x509 import name
-assert not isinstance(name._RFC4514NameParser._STRING_RE, re.Pattern)
-text = r"CN=Root \\, CA,O=Istio+OU=\\c3\\a4"
-assert x509.Name.from_rfc4514_string(text).rfc4514_string() == "CN=Root \\\\, CA,O=Istio+OU=\\u00e4"
-"""
+    @pytest.mark.parametrize("name", USES)
+    def test_a_module_that_is_named_works_all_the_same(self, name):
+        script = SCRIPT.format(name=name) + USES[name]
+
         subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
