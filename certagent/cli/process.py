@@ -1,7 +1,7 @@
 """The process around an agent: hardened, with its signals, its logs and its stores' connections.
 
 What a login needs is loaded first and the login is sent; all that judges and publishes material is
-loaded while the answer is on its way.
+loaded while the answers to it, and to the first reads, are on their way.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from certagent.sources import Connection
     from certagent.sources.azure import AzureConnection
     from certagent.sources.vault.connection import VaultConnection
+    from certagent.sources.vault.secret import Secret
 
 
 class Stores(Struct, frozen=True):
@@ -56,7 +57,7 @@ def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
                 stack.callback(connection.close)
             if stores.vault and not any(_holds_something(path) for path in _outputs(config)):
                 # Somebody waits. A restart that finds a set does not ask at once: Schedule.first.
-                stores.vault.begin()
+                stores.vault.begin(_first_secret(config))
             from certagent.cli.wiring import assembled  # noqa: PLC0415 - while a login is under way
 
             worker = assembled(config, stores, signals, stays=stays)
@@ -89,6 +90,15 @@ def _azure(config: Config, signals: Signals) -> AzureConnection | None:
     from certagent.sources.azure import AzureConnection  # noqa: PLC0415 - only for Azure
 
     return AzureConnection(config.azure, conceal=logs.conceal, stopping=signals.stop_pending)
+
+
+def _first_secret(config: Config) -> Secret | None:
+    """Return what is to be read beside the start: most agents have one bundle."""
+    from certagent.sources.vault.secret import Secret  # noqa: PLC0415 - only for Vault
+
+    sources = (bundle.source.vault_kv for bundle in config.bundles if bundle.source.vault_kv)
+    first = next(sources, None)
+    return Secret.of(first) if first else None
 
 
 def _outputs(config: Config) -> list[str]:

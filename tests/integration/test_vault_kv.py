@@ -41,9 +41,14 @@ def connect(openbao):
 
 
 @pytest.fixture
-def v2(openbao, connect):
-    """A source on a KV v2 mount, with a policy that reads its one path and nothing else."""
-    mount = openbao.kv()
+def mount(openbao):
+    """A KV v2 mount."""
+    return openbao.kv()
+
+
+@pytest.fixture
+def v2(openbao, connect, mount):
+    """A source on that mount, with a policy that reads its one path and nothing else."""
     return source(connect(openbao.policy(f"{mount}/data/istiod/certs")), mount)
 
 
@@ -57,15 +62,15 @@ def versions(source):
 
 class TestVersion2:
     @pytest.fixture
-    def put(self, openbao, v2):
-        return lambda number: openbao.put(v2._mount, "istiod/certs", parts(number))
+    def put(self, openbao, mount):
+        return lambda number: openbao.put(mount, "istiod/certs", parts(number))
 
-    def test_a_revision_has_its_number_its_time_and_its_parts(self, v2, put):
+    def test_a_revision_has_its_number_its_time_and_its_parts(self, v2, put, mount):
         put(1)
 
         (revision,) = v2.revisions()
 
-        assert v2.name == f"vault:{v2._mount}/istiod/certs"
+        assert v2.name == f"vault:{mount}/istiod/certs"
         assert revision.version == "1"
         assert revision.created_at.tzinfo is UTC
         assert abs(datetime.now(UTC) - revision.created_at) < timedelta(minutes=1)
@@ -93,11 +98,11 @@ class TestVersion2:
 
         assert v2._connection.requests.total() - requests == 100
 
-    def test_deleted_and_destroyed_versions_are_tombstones(self, v2, put, openbao):
+    def test_deleted_and_destroyed_versions_are_tombstones(self, v2, put, openbao, mount):
         for number in (1, 2, 3, 4):
             put(number)
-        openbao.delete(v2._mount, "istiod/certs", 2, 4)
-        openbao.destroy(v2._mount, "istiod/certs", 3)
+        openbao.delete(mount, "istiod/certs", 2, 4)
+        openbao.destroy(mount, "istiod/certs", 3)
 
         newest, destroyed, deleted, first = v2.revisions()
 
@@ -110,16 +115,16 @@ class TestVersion2:
         with pytest.raises(SecretNotFound, match=r"Version 3 .* was withdrawn: destroyed"):
             destroyed.load()
 
-    def test_a_version_that_was_undeleted_is_back(self, v2, put, openbao):
+    def test_a_version_that_was_undeleted_is_back(self, v2, put, openbao, mount):
         put(1)
-        openbao.delete(v2._mount, "istiod/certs", 1)
+        openbao.delete(mount, "istiod/certs", 1)
         assert next(v2.revisions()).withdrawn
-        openbao.undelete(v2._mount, "istiod/certs", 1)
+        openbao.undelete(mount, "istiod/certs", 1)
 
         assert next(v2.revisions()).load().private_key == b"key 1"
 
-    def test_the_history_ends_where_max_versions_cut_it_off(self, v2, put, openbao):
-        path = f"{v2._mount}/metadata/istiod/certs"
+    def test_the_history_ends_where_max_versions_cut_it_off(self, v2, put, openbao, mount):
+        path = f"{mount}/metadata/istiod/certs"
         openbao.call("POST", path, {"max_versions": 2})
         for number in (1, 2, 3, 4):
             put(number)
@@ -129,32 +134,32 @@ class TestVersion2:
         next(v2.revisions())
         assert v2._connection.requests.total() - requests == 1  # and nothing was forgotten
 
-    def test_a_version_that_will_expire_is_not_withdrawn_yet(self, v2, put, openbao):
-        path = f"{v2._mount}/metadata/istiod/certs"
+    def test_a_version_that_will_expire_is_not_withdrawn_yet(self, v2, put, openbao, mount):
+        path = f"{mount}/metadata/istiod/certs"
         openbao.call("POST", path, {"delete_version_after": "1h"})
         put(1)
 
         assert versions(v2) == [("1", "")]
 
-    def test_a_secret_that_does_not_exist_is_named_with_what_was_read(self, v2):
+    def test_a_secret_that_does_not_exist_is_named_with_what_was_read(self, v2, mount):
         with pytest.raises(SecretNotFound) as missing:
             next(v2.revisions())
 
         assert missing.value.message == f"There is no secret at {v2.name} (404)."
-        assert f"'{v2._mount}/data/istiod/certs' was read" in missing.value.hint
+        assert f"'{mount}/data/istiod/certs' was read" in missing.value.hint
 
-    def test_a_policy_that_forbids_is_told_with_the_path_to_allow(self, openbao, connect, v2):
-        other = openbao.policy(f"{v2._mount}/data/elsewhere")
+    def test_a_policy_that_forbids_is_told_with_the_path_to_allow(self, openbao, connect, mount):
+        other = openbao.policy(f"{mount}/data/elsewhere")
 
         with pytest.raises(AccessDenied) as denied:
-            next(source(connect(other), v2._mount, kv_version=2).revisions())
+            next(source(connect(other), mount, kv_version=2).revisions())
 
-        assert f'"read" on "{v2._mount}/data/istiod/certs"' in denied.value.hint
+        assert f'"read" on "{mount}/data/istiod/certs"' in denied.value.hint
 
-    def test_fields_are_mapped_and_a_missing_one_is_refused(self, v2, openbao):
-        openbao.put(v2._mount, "istiod/certs", {"k": "a", "c": "b", "h": "c", "r": "d", "l": "e"})
+    def test_fields_are_mapped_and_a_missing_one_is_refused(self, v2, openbao, mount):
+        openbao.put(mount, "istiod/certs", {"k": "a", "c": "b", "h": "c", "r": "d", "l": "e"})
         fields = PartNamesConfig(private_key="k", certificate="c", chain="h", roots="r", crls="l")
-        mapped = source(v2._connection, v2._mount, fields=fields)
+        mapped = source(v2._connection, mount, fields=fields)
 
         assert next(mapped.revisions()).load().crls == b"e"
         with pytest.raises(MaterialRefused, match="There is no 'ca_key'; present: c, h, k, l, r"):
@@ -170,15 +175,18 @@ class TestVersion2:
 
 class TestVersion1:
     @pytest.fixture
-    def v1(self, openbao, connect):
-        mount = openbao.kv(1)
+    def mount(self, openbao):
+        return openbao.kv(1)
+
+    @pytest.fixture
+    def v1(self, openbao, connect, mount):
         openbao.put_v1(mount, "istiod/certs", parts(1))
         return source(connect(openbao.policy(f"{mount}/istiod/certs")), mount)
 
-    def test_there_is_one_revision_named_by_its_content(self, v1, openbao):
+    def test_there_is_one_revision_named_by_its_content(self, v1, openbao, mount):
         (first,) = v1.revisions()
         (again,) = v1.revisions()
-        openbao.put_v1(v1._mount, "istiod/certs", parts(2))
+        openbao.put_v1(mount, "istiod/certs", parts(2))
         (second,) = v1.revisions()
 
         assert first.version == again.version != second.version
@@ -187,22 +195,22 @@ class TestVersion1:
         assert first.created_at is None
         assert second.load().private_key == b"key 2"
 
-    def test_fields_that_are_not_mapped_do_not_change_the_version(self, v1, openbao):
+    def test_fields_that_are_not_mapped_do_not_change_the_version(self, v1, openbao, mount):
         (before,) = v1.revisions()
-        openbao.put_v1(v1._mount, "istiod/certs", {**parts(1), "note": "hello"})
+        openbao.put_v1(mount, "istiod/certs", {**parts(1), "note": "hello"})
 
         (after,) = v1.revisions()
 
         assert before.version == after.version
 
-    def test_a_missing_secret_and_a_forbidden_one_are_told_apart(self, v1, openbao):
+    def test_a_missing_secret_and_a_forbidden_one_are_told_apart(self, v1, openbao, mount):
         with pytest.raises(AccessDenied, match=r'"read" on ".*/elsewhere"'):
-            next(source(v1._connection, v1._mount, "elsewhere", kv_version=1).revisions())
-        openbao.call("DELETE", f"{v1._mount}/istiod/certs")
+            next(source(v1._connection, mount, "elsewhere", kv_version=1).revisions())
+        openbao.call("DELETE", f"{mount}/istiod/certs")
         with pytest.raises(SecretNotFound) as missing:
             next(v1.revisions())
 
-        assert f"'{v1._mount}/istiod/certs' was read" in missing.value.hint
+        assert f"'{mount}/istiod/certs' was read" in missing.value.hint
 
 
 class TestDetection:

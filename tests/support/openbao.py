@@ -150,10 +150,19 @@ class OpenBao:
     def freeze(self) -> None:
         """Make the server hang: connections are still taken, nothing is answered."""
         self._signal(signal.SIGSTOP)
+        # A thread on another core may run on for a moment, and answer one more request.
+        deadline = time.monotonic() + 5
+        while not self._is_stopped and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         """Let a frozen server go on."""
         self._signal(signal.SIGCONT)
+
+    @property
+    def _is_stopped(self) -> bool:
+        stats = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        return all(") T " in stat.read_text("ascii") for stat in stats)
 
     def _signal(self, number: int) -> None:
         # `timeout` leads a process group of its own, with the server in it.

@@ -32,6 +32,8 @@ _NOT_SECRET = frozenset({"role", "name"})
 _NO_SECRETS = frozenset({"csr"})
 """A body with such a field is a request to sign, which has nothing to hide."""
 
+_FRESH = 10.0
+"""Seconds after which what was read ahead is read again: whoever was to ask for it came late."""
 
 STATUS_HINTS = {
     429: "A rate limit quota of Vault's was reached; the next attempt waits as long as it asks.",
@@ -92,6 +94,7 @@ class VaultClient:
         self._shown = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
         self._outcomes = outcomes
         self._conceal = conceal
+        self._ahead: dict[str, tuple[float, dict[str, Any] | Exception]] = {}
 
     @property
     def api(self) -> hvac.Client:
@@ -101,8 +104,25 @@ class VaultClient:
         return over(self)
 
     def get(self, url: str, **parameters: object) -> dict[str, Any]:
-        """Read; `url` is of `url_of`."""
+        """Read; `url` is of `url_of`. What was read ahead is told once, be it an error."""
+        if not parameters and url in self._ahead:
+            until, told = self._ahead.pop(url)
+            if time.monotonic() < until:
+                if isinstance(told, Exception):
+                    raise told
+                return told
         return self.request("GET", url, parameters=parameters)
+
+    def read_ahead(self, url: str) -> dict[str, Any]:
+        """Read what `get` will be asked for within seconds; that needs no request then."""
+        until = time.monotonic() + _FRESH
+        try:
+            answer = self.get(url)
+        except (VaultRefused, SourceUnavailable) as error:
+            self._ahead[url] = until, error
+            raise
+        self._ahead[url] = until, answer
+        return answer
 
     def post(self, url: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
         """Write."""
@@ -144,7 +164,8 @@ class VaultClient:
         return told
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Drop the connections, and what was read ahead."""
+        self._ahead.clear()
         self.transport.close()
 
     def _headers(self, data: bytes | None) -> dict[str, str]:

@@ -6,8 +6,10 @@ import logging
 import math
 import time
 from collections import Counter
+from contextlib import suppress
+from functools import partial
 from threading import Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from certagent.config.model import TokenAuth
 from certagent.errors import AccessDenied, CertagentError, SourceUnavailable, Stopping
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from certagent.config.model import VaultConfig
     from certagent.sources.vault.auth import Login
+    from certagent.sources.vault.secret import Secret
 
 _LOG = logging.getLogger("certagent.vault")
 _FORBIDDEN = 403
@@ -37,7 +40,7 @@ Answer = TypeVar("Answer")
 
 
 class _Beside(Thread):
-    """Runs a login in a thread of its own; `result` waits for it."""
+    """Runs what begins with a login in a thread of its own; `result` waits for it."""
 
     def __init__(self, log_in: Callable[[], bool]) -> None:
         super().__init__(name="login", daemon=True)
@@ -95,9 +98,13 @@ class VaultConnection:
         # For each asker whom a new login did not help: how often in a row, and when last.
         self._in_vain: dict[str, tuple[int, float]] = {}
 
-    def begin(self) -> None:
-        """Log in beside what else there is to do at a start; the first `call` waits for it."""
-        self._beside = _Beside(self._log_in)
+    def begin(self, secret: Secret | None = None) -> None:
+        """Log in, and read a secret, beside what else there is to do at a start.
+
+        The first `call` waits for both, and raises what the login met. The secret is then at hand
+        for whoever asks for it, or the error that it met is.
+        """
+        self._beside = _Beside(partial(self._log_in_and_read, secret))
 
     def call(self, operation: Callable[[VaultClient], Answer], asker: str = "") -> Answer:
         """Run an operation with a valid login, and once more with a new one if Vault says 403.
@@ -127,6 +134,19 @@ class VaultConnection:
         self._login = None
         self._client.token = ""
         self._client.close()
+
+    def _log_in_and_read(self, secret: Secret | None) -> bool:
+        is_new = self._log_in()
+        if secret is not None:
+            with suppress(CertagentError, VaultRefused):  # who asks for the secret is told
+                version = secret.kv_version
+                if version is None:
+                    version = secret.engine(self._read_ahead(secret.mount_url))
+                self._read_ahead(url_of(secret.path_of(version)))
+        return is_new
+
+    def _read_ahead(self, url: str) -> dict[str, Any]:
+        return self._run(lambda client: client.read_ahead(url))
 
     def _run(self, operation: Callable[[VaultClient], Answer]) -> Answer:
         self._require_no_stop()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from certagent.errors import AccessDenied, SecretNotFound, SourceUnavailable
 from certagent.material.kinds import CA, Kind
 from certagent.sources import Revision
 from certagent.sources.vault.client import VaultRefused, url_of
+from certagent.sources.vault.secret import Secret, malformed, member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from certagent.errors import CertagentError
     from certagent.material.raw import RawBundle
     from certagent.sources.vault.connection import VaultConnection
-
-Part = TypeVar("Part")
 
 _NOT_FOUND = 404
 _DENIED = frozenset({401, 403})
@@ -37,16 +34,14 @@ class VaultKVSource:
 
     def __init__(self, connection: VaultConnection, config: VaultKVConfig, kind: Kind = CA) -> None:
         self._connection = connection
-        self._mount = config.mount.strip("/")
-        self._path = config.path.strip("/")
+        self._secret = Secret.of(config)
         self._parts = kind.named(config.fields.given())
-        self._fixed = None if config.kv_version is msgspec.UNSET else config.kv_version
         self._detected: int | None = None
 
     @property
     def name(self) -> str:
         """The secret as operators write it: `vault:<mount>/<path>`."""
-        return f"vault:{self._mount}/{self._path}"
+        return self._secret.name
 
     def revisions(self) -> Iterator[Revision]:
         """Yield the newest revision, then each older one, for one request each.
@@ -73,46 +68,29 @@ class VaultKVSource:
 
     def _version(self) -> int:
         """Return the engine's version: as configured, or as the server tells, asked once."""
-        if self._fixed is not None:
-            return self._fixed
+        if self._secret.kv_version is not None:
+            return self._secret.kv_version
         if self._detected is None:
             self._detected = self._detect()
         return self._detected
 
-    @property
-    def _is_v1(self) -> bool:
-        return (self._fixed or self._detected) == 1
-
     def _detect(self) -> int:
-        """Ask for the mount (Vault's `sys/internal/ui/mounts/:path`, as its CLI's `kv` does)."""
-        url = url_of("sys/internal/ui/mounts", self._mount, self._path)
+        """Ask for the mount."""
+        url = self._secret.mount_url
         try:
             answer = self._connection.call(lambda client: client.get(url), self.name)
         except VaultRefused as refused:
             raise AccessDenied(
                 f"Vault did not tell which KV version {self.name} has ({refused.answer}).",
-                hint=f"Check that the mount {self._mount!r} exists and that a policy of the login "
-                "allows to read the secret;\nor set kvVersion to 1 or 2, and this is not asked.",
+                hint=f"Check that the mount {self._secret.mount!r} exists and that a policy of the "
+                "login allows to read the secret;\nor set kvVersion to 1 or 2, and this is not "
+                "asked.",
             ) from refused
-        mount = _member(answer, "data", dict)
-        engine, found = mount.get("type"), str(mount.get("path", "")).strip("/")
-        if found.startswith(f"{self._mount}/"):
-            raise SecretNotFound(
-                f"The mount of {self.name} is {found!r}, not {self._mount!r}.",
-                hint="Correct the source's mount and path.",
-            )
-        if engine not in ("kv", "generic"):
-            raise SecretNotFound(
-                f"The mount {self._mount!r} is of type {str(engine)[:40]!r}, not key-value.",
-                hint="Correct the source's mount.",
-            )
-        # A KV mount without options is of version 1, and so is its forerunner `generic`.
-        options = mount.get("options")
-        return 2 if isinstance(options, dict) and str(options.get("version")) == "2" else 1
+        return self._secret.engine(answer)
 
     def _unversioned(self) -> Revision:
         answer = self._read()
-        fields = _member(answer, "data", dict)
+        fields = member(answer, "data", dict)
         # The digest covers a private key. It is shown, and that is safe: nobody can try out keys.
         mapped = {name: fields.get(name) for name in self._parts.names.values()}
         canonical = json.dumps(mapped, sort_keys=True, separators=(",", ":")).encode()
@@ -122,18 +100,18 @@ class VaultKVSource:
     def _versioned(self, number: int | None = None) -> Revision:
         """Read one version, by default the newest."""
         answer = self._read(number)
-        data = _member(answer, "data", dict)
-        metadata = _member(data, "metadata", dict)
-        found = _member(metadata, "version", int)
+        data = member(answer, "data", dict)
+        metadata = member(data, "metadata", dict)
+        found = member(metadata, "version", int)
         if found < 1 or number not in (None, found):
-            raise _malformed("version")
+            raise malformed("version")
         version = str(found)
-        created_at = _moment(_member(metadata, "created_time", str))
+        created_at = _moment(member(metadata, "created_time", str))
         if data.get("data") is not None:
             return Revision(
                 version,
                 created_at,
-                self._loader(_member(data, "data", dict)),
+                self._loader(member(data, "data", dict)),
                 is_first=found == 1,
             )
         withdrawn, withdrawn_at = _withdrawn(metadata)
@@ -147,18 +125,17 @@ class VaultKVSource:
 
     def _read(self, number: int | None = None) -> dict[str, Any]:
         """Read the secret, with KV v2 one version of it, by default the newest."""
-        parts = (self._mount, self._path) if self._is_v1 else (self._mount, "data", self._path)
+        path = self._secret.path_of(self._version())
         version = {} if number is None else {"version": number}
         try:
             return self._connection.call(
-                lambda client: client.get(url_of(*parts), **version), self.name
+                lambda client: client.get(url_of(path), **version), self.name
             )
         except VaultRefused as refused:
-            raise self._explained(refused) from refused
+            raise self._explained(refused, path) from refused
 
-    def _explained(self, refused: VaultRefused) -> CertagentError:
+    def _explained(self, refused: VaultRefused, path: str) -> CertagentError:
         """Return what a refusal to read the secret means."""
-        path = f"{self._mount}/{self._path}" if self._is_v1 else f"{self._mount}/data/{self._path}"
         if refused.status in _DENIED:
             return AccessDenied(
                 f"Vault refused to read {self.name} ({refused.answer}).",
@@ -186,7 +163,7 @@ def _withdrawn(metadata: Mapping[str, object]) -> tuple[str, datetime | None]:
     """Return how a version was taken back, and when; Vault does not tell when it was destroyed."""
     if metadata.get("destroyed") is True:
         return "destroyed", None
-    moment = _moment(_member(metadata, "deletion_time", str))
+    moment = _moment(member(metadata, "deletion_time", str))
     return f"deleted at {moment:%Y-%m-%dT%H:%M:%SZ}", moment
 
 
@@ -196,19 +173,4 @@ def _moment(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise _malformed("time") from error
-
-
-def _member(answer: object, key: str, kind: type[Part]) -> Part:
-    """Return a part of an answer; raises `SourceUnavailable` unless it is of this JSON type."""
-    value = answer.get(key) if isinstance(answer, dict) else None
-    if type(value) is not kind:
-        raise _malformed(key)
-    return value
-
-
-def _malformed(key: str) -> SourceUnavailable:
-    return SourceUnavailable(
-        f"Vault's answer has no usable {key!r}, so it is not a key-value engine's.",
-        hint="Check the source's mount and kvVersion, and that vault.address is Vault's own.",
-    )
+        raise malformed("time") from error

@@ -76,16 +76,19 @@ class VaultKVStore(VaultKVSource):
         if not self.keeps_history:
             self._change(
                 lambda api: api.secrets.kv.v1.create_or_update_secret(
-                    self._path, wanted, method="POST", mount_point=self._mount
+                    self._secret.path, wanted, method="POST", mount_point=self._secret.mount
                 ),
-                ("write", '"create" and "update"', self._path),
+                ("write", '"create" and "update"', self._secret.path),
             )
             return ""
         answer = self._change(
             lambda api: api.secrets.kv.v2.create_or_update_secret(
-                self._path, wanted, cas=int(before.version or 0), mount_point=self._mount
+                self._secret.path,
+                wanted,
+                cas=int(before.version or 0),
+                mount_point=self._secret.mount,
             ),
-            ("write", '"create" and "update"', f"data/{self._path}"),
+            ("write", '"create" and "update"', f"data/{self._secret.path}"),
         )
         return str(answer["data"]["version"])
 
@@ -93,9 +96,9 @@ class VaultKVStore(VaultKVSource):
         """Destroy the material of versions for ever; raises as `write` does."""
         self._change(
             lambda api: api.secrets.kv.v2.destroy_secret_versions(
-                self._path, list(versions), mount_point=self._mount
+                self._secret.path, list(versions), mount_point=self._secret.mount
             ),
-            ("destroy versions of", '"update"', f"destroy/{self._path}"),
+            ("destroy versions of", '"update"', f"destroy/{self._secret.path}"),
         )
 
     def retention(self) -> Retention | None:
@@ -106,9 +109,11 @@ class VaultKVStore(VaultKVSource):
         """
         if not self.keeps_history:
             return None
-        mount = self._told(lambda api: api.secrets.kv.v2.read_configuration(self._mount))
+        mount = self._told(lambda api: api.secrets.kv.v2.read_configuration(self._secret.mount))
         secret = self._told(
-            lambda api: api.secrets.kv.v2.read_secret_metadata(self._path, self._mount)
+            lambda api: api.secrets.kv.v2.read_secret_metadata(
+                self._secret.path, self._secret.mount
+            )
         )
         if mount is None or secret is None:
             return None
@@ -157,7 +162,8 @@ class VaultKVStore(VaultKVSource):
         if refused.status in _DENIED:
             return AccessDenied(
                 f"Vault refused to {doing} {self.name} ({refused.answer}).",
-                hint=f'A policy of the login must allow {capabilities} on "{self._mount}/{path}".',
+                hint=f"A policy of the login must allow {capabilities} on "
+                f'"{self._secret.mount}/{path}".',
             )
         if "check-and-set" in refused.reason:
             return self.conflict(self.read().version)

@@ -9,22 +9,23 @@ import pytest
 from certagent.cli import process
 from certagent.config.decoding import load
 from certagent.sources.vault.connection import VaultConnection
+from certagent.sources.vault.secret import Secret
 from tests.support.openbao import free_port
 
 
 @pytest.fixture
 def begun(monkeypatch):
-    """The logins that were begun ahead; the test's own process stays as it is."""
-    logins = []
+    """The secrets that were to be read ahead; the test's own process stays as it is."""
+    secrets = []
 
-    def begin(connection):
-        logins.append(connection)
+    def begin(_connection, secret):
+        secrets.append(secret)
 
     monkeypatch.setattr(VaultConnection, "begin", begin)
     monkeypatch.setattr(process, "harden", lambda: None)
     monkeypatch.setattr(process.logs, "configure", lambda *_: None)
     monkeypatch.setattr(process, "sparingly", nullcontext)
-    return logins
+    return secrets
 
 
 def start(directory, source="vault:secret/istiod"):
@@ -38,10 +39,10 @@ def start(directory, source="vault:secret/istiod"):
         pass
 
 
-def test_who_has_published_nothing_logs_in_at_once(begun, tmp_path):
+def test_who_has_published_nothing_logs_in_at_once_and_reads_its_secret(begun, tmp_path):
     start(tmp_path / "istio-ca")
 
-    assert len(begun) == 1
+    assert begun == [Secret("secret", "istiod", None)]
 
 
 def test_a_restart_that_finds_a_set_does_not_so_that_not_all_agents_ask_together(begun, tmp_path):

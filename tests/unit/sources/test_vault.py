@@ -27,6 +27,7 @@ from certagent.errors import (
 )
 from certagent.sources.vault.connection import VaultConnection
 from certagent.sources.vault.kv import VaultKVSource
+from certagent.sources.vault.secret import Secret
 from tests.support.scripted import ScriptedServer, answer
 
 LEASE = 900
@@ -237,6 +238,110 @@ class TestBegin:
         connection.close()
 
         assert vault.revoked == ["token-1"]
+
+
+class TestReadAhead:
+    """A secret that is read while the rest of the agent is loaded."""
+
+    SECRET = Secret("kv", "certs", 2)
+
+    @pytest.fixture
+    def begin(self, connection):
+        """Begin with the secret, and return when all that is done beside the start is done."""
+
+        def begin_(secret=self.SECRET):
+            connection.begin(secret)
+            connection._beside.join()
+
+        return begin_
+
+    def reads(self, vault):
+        paths = (asked.path.removeprefix("/v1/") for asked in vault.asked)
+        return [path for path in paths if "auth/" not in path]
+
+    def test_who_asks_for_it_finds_it_without_a_request(self, vault, source, begin):
+        begin()
+        vault.read = answer(503)
+
+        assert next(source.revisions()).version == "5"
+        assert self.reads(vault) == ["kv/data/certs"]
+
+    def test_the_next_poll_asks_again(self, vault, source, begin):
+        begin()
+        next(source.revisions())
+
+        next(source.revisions())
+
+        assert self.reads(vault) == ["kv/data/certs"] * 2
+
+    def test_the_version_of_the_engine_is_asked_for_where_it_is_not_configured(
+        self, vault, connection, begin
+    ):
+        mount, good = answer(200, {"data": {"type": "kv", "options": {"version": "2"}}}), vault.read
+        vault.read = lambda asked: mount if "/internal/" in asked.path else good
+        begin(Secret("kv", "certs", None))
+
+        source = VaultKVSource(connection, Config(mount="kv", path="certs"))
+
+        assert next(source.revisions()).version == "5"
+        assert self.reads(vault) == ["sys/internal/ui/mounts/kv/certs", "kv/data/certs"]
+
+    @pytest.mark.parametrize(
+        ("refusal", "error"),
+        [
+            (answer(403, {"errors": ["permission denied"]}), AccessDenied),
+            (answer(404, {"errors": []}), SecretNotFound),
+            (answer(503), SourceUnavailable),
+        ],
+    )
+    def test_an_error_that_it_met_is_told_without_a_request_and_then_it_is_asked_again(
+        self, vault, source, begin, connection, refusal, error
+    ):
+        good, vault.read = vault.read, refusal
+        begin()
+        with pytest.raises(error):
+            next(source.revisions())
+        assert self.reads(vault) == ["kv/data/certs"]
+        assert vault.logins == 1
+        assert connection.requests.total() == 2
+        vault.read = good
+
+        assert next(source.revisions()).version == "5"
+
+    def test_a_mount_that_is_refused_ends_it(self, vault, connection, begin):
+        vault.read = answer(403, {"errors": ["preflight capability check returned 403"]})
+        begin(Secret("kv", "certs", None))
+
+        with pytest.raises(AccessDenied, match="did not tell which KV version"):
+            next(VaultKVSource(connection, Config(mount="kv", path="certs")).revisions())
+
+        assert self.reads(vault) == ["sys/internal/ui/mounts/kv/certs"]
+
+    def test_who_comes_late_has_it_read_again(self, vault, source, begin, monkeypatch):
+        monkeypatch.setattr("certagent.sources.vault.client._FRESH", 0.0)
+        begin()
+
+        next(source.revisions())
+
+        assert self.reads(vault) == ["kv/data/certs"] * 2
+
+    def test_an_older_version_is_never_taken_from_it(self, vault, source, begin):
+        begin()
+        revisions = source.revisions()
+        older = answer(200, {"data": {"data": FIELDS, "metadata": {**METADATA, "version": 4}}})
+        good = vault.read
+        vault.read = lambda asked: older if asked.path.endswith("?version=4") else good
+
+        assert [next(revisions).version for _ in range(2)] == ["5", "4"]
+
+    def test_without_a_login_nothing_is_read(self, vault, source, begin):
+        vault.login = answer(503)
+        begin()
+
+        with pytest.raises(SourceUnavailable):
+            next(source.revisions())
+
+        assert self.reads(vault) == []
 
 
 class TestLastingRefusal:
