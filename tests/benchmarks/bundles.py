@@ -49,7 +49,7 @@ def _job(world: World, secrets: Sequence[Access], *words: str) -> Job:
     config = volumes[0].with_suffix(".yaml")
     config.write_text(json.dumps({"bundles": bundles}))  # JSON is YAML
     environ = {**world.environ, **login(secrets[0])}
-    return Job(command(*words, "--config", str(config)), environ, tuple(volumes), FILES)
+    return Job(command(world, *words, "--config", str(config)), environ, tuple(volumes), FILES)
 
 
 def _bundle(access: Access, volume: Path) -> dict[str, object]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sysconfig
 import tempfile
+import venv
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from certagent.material.raw import RawBundle
 
 ROLE = "istiod"
+PROJECT = Path(__file__).parents[2]
 SHARED_MEMORY = Path("/dev/shm")
 LIFETIME = 6 * 3600
 """Seconds that the server and the pod's tokens hold, whatever interval is measured."""
@@ -51,6 +54,7 @@ class World:
     """One server, from `with` to its end, and a directory for all that is written meanwhile.
 
     That lies in memory, as the emptyDir of a pod does, unless `TMPDIR` names another place.
+    `python` is what certagent is run by.
     """
 
     def __enter__(self) -> Self:
@@ -59,6 +63,7 @@ class World:
             self.directory = Path(
                 stack.enter_context(tempfile.TemporaryDirectory("", "certagent-benchmark-", place))
             )
+            self.python = _environment(self.directory / "environment")
             self.authority = TLSAuthority(self.directory)
             self.cluster = stack.enter_context(Cluster(self.authority))
             audit = self.directory / "audit.log"
@@ -132,3 +137,18 @@ class World:
     def volume(self) -> Path:
         """Return a new, empty directory."""
         return Path(tempfile.mkdtemp(prefix="volume-", dir=self.directory))
+
+
+def _environment(directory: Path) -> Path:
+    """Make an environment as the image's is, and return its interpreter.
+
+    It has certagent, and what certagent needs from the environment that this runs in, but not the
+    hooks that coverage and setuptools have there: every start of Python would run them.
+    """
+    venv.create(directory, symlinks=True)
+    base = {"base": str(directory), "platbase": str(directory)}
+    packages = Path(sysconfig.get_path("purelib", "venv", base))
+    found = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), PROJECT)
+    lines = dict.fromkeys(str(each) for each in found)
+    (packages / "certagent.pth").write_text("\n".join(lines))
+    return directory / "bin" / "python"

@@ -15,13 +15,19 @@ from tests.support.material import fields, files, make_leaf, make_root
 from tests.support.process import environment
 
 PROBE = """
-import atexit, sys
-atexit.register(lambda: print("\\n".join(sys.modules), file=open({listing!r}, "w")))
-from certagent.cli.main import main
-sys.exit(main())
+import os, sys
+
+def listed(code, end=os._exit):
+    print("\\n".join(sys.modules), file=open({listing!r}, "w"))
+    end(code)
+
+os._exit = listed
+from certagent.__main__ import command
+command()
 """
 
-AZURE = {"azure", "msal"}
+AZURE = {"azure", "msal", "typing_extensions"}
+"""What the SDK is, and needs: msgspec asks for the last, and does without."""
 MSALS = {"http.server"}
 """What MSAL loads of it, for logins with a browser."""
 

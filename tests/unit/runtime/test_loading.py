@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from certagent.runtime.loading import sparingly
+from certagent.runtime.loading import lean_msgspec, sparingly
 
 SPARED = "platform"
 """A module whose patterns are left."""
@@ -19,6 +19,13 @@ USES = {
 from cryptography import x509
 text = r"CN=Root \\, CA,O=Istio+OU=\\c3\\a4"
 assert x509.Name.from_rfc4514_string(text).rfc4514_string() == "CN=Root \\\\, CA,O=Istio+OU=\\u00e4"
+""",
+    "certagent.material.names": """
+from certagent.material.names import matchable, readable
+from cryptography.x509 import DNSName, UniformResourceIdentifier
+assert readable(UniformResourceIdentifier("spiffe://cluster.local/ns/a/sa/b"))
+assert not readable(UniformResourceIdentifier("spiffe://%zz"))
+assert matchable(DNSName("a-b.example"))
 """,
     "cryptography.hazmat.primitives.serialization.ssh": """
 from cryptography.hazmat.primitives import serialization
@@ -125,3 +132,52 @@ class TestPatterns:
         script = SCRIPT.format(name=name) + USES[name]
 
         subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+class TestMsgspec:
+    def python(self, script, **options):
+        done = subprocess.run(
+            [sys.executable, "-c", f"import sys\n{script}"],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            **options,
+        )
+        return done.stdout.split()
+
+    LEAN = "from certagent.runtime.loading import lean_msgspec; lean_msgspec()\n"
+
+    def test_it_is_loaded_without_typing_extensions_which_others_get_all_the_same(self):
+        script = """
+print("msgspec" in sys.modules, "typing_extensions" in sys.modules)
+import typing_extensions
+print(hasattr(typing_extensions, "Buffer"))
+"""
+
+        assert self.python(self.LEAN + script) == ["True", "False", "True"]
+
+    def test_it_decodes_and_encodes_so(self):
+        script = """
+import msgspec
+from typing import Annotated
+class Port(msgspec.Struct):
+    number: Annotated[int, msgspec.Meta(le=65535)]
+print(msgspec.json.decode(b'{"number": 7}', type=Port).number)
+print(msgspec.json.schema(Port)["$ref"], msgspec.convert({"number": 8}, Port).number)
+"""
+
+        assert self.python(self.LEAN + script) == ["7", "#/$defs/Port", "8"]
+
+    def test_one_that_cannot_do_without_is_loaded_as_it_is(self, tmp_path):
+        (tmp_path / "msgspec.py").write_text("import typing_extensions; needy = True")
+        script = f"sys.path.insert(0, {str(tmp_path)!r})\n{self.LEAN}"
+
+        assert self.python(f"{script}import msgspec; print(msgspec.needy)") == ["True"]
+
+    def test_what_is_loaded_already_stays(self):
+        import typing_extensions  # noqa: PLC0415 - what the test is about
+
+        lean_msgspec()
+
+        assert sys.modules["typing_extensions"] is typing_extensions
