@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from certagent.runtime.loading import lean_msgspec, sparingly
+from certagent.runtime.loading import sparingly
 
 
 def command() -> NoReturn:
@@ -17,7 +17,6 @@ def command() -> NoReturn:
     container takes. The kernel does it at once.
     """
     with sparingly():
-        lean_msgspec()
         from certagent.cli.main import main  # noqa: PLC0415 - argparse is the first to be spared
     code = main()
     for stream in (sys.stdout, sys.stderr):

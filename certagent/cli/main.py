@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from certagent import __version__
 from certagent.errors import CertagentError, OutputError, UsageError
-from certagent.runtime.loading import sparingly
+from certagent.runtime.loading import lean_msgspec, sparingly
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,8 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     _prepare(words)
     try:
-        _configure_log(words)
         with sparingly():
+            lean_msgspec()
+            _configure_log(words)
             parser = _parser(words)
         code = _outcome(parser, words)
         sys.stdout.flush()

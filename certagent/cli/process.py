@@ -57,7 +57,7 @@ def agent(config: Config, *, stays: bool) -> Iterator[Agent]:
                 stack.callback(connection.close)
             if stores.vault and not any(_holds_something(path) for path in _outputs(config)):
                 # Somebody waits. A restart that finds a set does not ask at once: Schedule.first.
-                stores.vault.begin(_first_secret(config))
+                stores.vault.begin(_only_secret(config))
             from certagent.cli.wiring import assembled  # noqa: PLC0415 - while a login is under way
 
             worker = assembled(config, stores, signals, stays=stays)
@@ -92,13 +92,13 @@ def _azure(config: Config, signals: Signals) -> AzureConnection | None:
     return AzureConnection(config.azure, conceal=logs.conceal, stopping=signals.stop_pending)
 
 
-def _first_secret(config: Config) -> Secret | None:
-    """Return what is to be read beside the start: most agents have one bundle."""
+def _only_secret(config: Config) -> Secret | None:
+    """Return what all of Vault's bundles are: it is read beside the start, and delays no other."""
     from certagent.sources.vault.secret import Secret  # noqa: PLC0415 - only for Vault
 
-    sources = (bundle.source.vault_kv for bundle in config.bundles if bundle.source.vault_kv)
-    first = next(sources, None)
-    return Secret.of(first) if first else None
+    sources = [bundle.source for bundle in config.bundles]
+    asked = [source for source in sources if source.vault_kv or source.vault_pki]
+    return Secret.of(asked[0].vault_kv) if len(asked) == 1 and asked[0].vault_kv else None
 
 
 def _outputs(config: Config) -> list[str]:

@@ -88,4 +88,6 @@ class _Uncompiled:
         return re.compile(*self._given)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # what copy and pickle ask for, also before it is there
+            raise AttributeError(name)
         return getattr(self._compiled, name)

@@ -146,6 +146,32 @@ def test_init_from_a_directory_loads_no_client(loaded, certs, tmp_path):
     assert not modules & (AZURE | OPERATORS_ONLY | FOREIGN_CLIENTS | {"yaml"})
 
 
+def test_a_stop_is_not_missed_while_things_are_loaded(certs, tmp_path):
+    """PID 1 would never hear of it: nothing large is loaded before stops are blocked."""
+    script = """
+import signal, sys
+block, sets = signal.pthread_sigmask, []
+signal.pthread_sigmask = lambda *given: (sets.append(set(sys.modules)), block(*given))[1]
+from certagent.__main__ import command
+import os
+os._exit = lambda code: print(*sorted(sets[0]), code)
+command()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, "init"],
+        env=environment({"CERTAGENT_SOURCE": f"file:{certs}", "ROOT_CA_DIR": tmp_path / "ca"}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    *modules, code = done.stdout.split()
+    assert code == "0"
+    assert "argparse" in modules
+    assert not set(modules) & {"msgspec", "logging", "http.client", "cryptography"}
+
+
 def test_init_of_a_gateway_loads_nothing_of_azure_nor_what_operators_use(loaded, openbao, tmp_path):
     gateways = Gateways(openbao, openbao.kv(2), tmp_path)
     gateways.bundle("ingress")

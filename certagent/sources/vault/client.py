@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,8 @@ _NO_SECRETS = frozenset({"csr"})
 """A body with such a field is a request to sign, which has nothing to hide."""
 
 _FRESH = 10.0
-"""Seconds after which what was read ahead is read again: whoever was to ask for it came late."""
+"""Seconds for which what was read ahead is told, from the last of it on: who comes later than that
+was held up, by an output that another agent has for instance, and has it read again."""
 
 STATUS_HINTS = {
     429: "A rate limit quota of Vault's was reached; the next attempt waits as long as it asks.",
@@ -94,7 +96,8 @@ class VaultClient:
         self._shown = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
         self._outcomes = outcomes
         self._conceal = conceal
-        self._ahead: dict[str, tuple[float, dict[str, Any] | Exception]] = {}
+        self._ahead: dict[str, dict[str, Any] | Exception] = {}
+        self._ahead_until = -math.inf
 
     @property
     def api(self) -> hvac.Client:
@@ -105,24 +108,26 @@ class VaultClient:
 
     def get(self, url: str, **parameters: object) -> dict[str, Any]:
         """Read; `url` is of `url_of`. What was read ahead is told once, be it an error."""
-        if not parameters and url in self._ahead:
-            until, told = self._ahead.pop(url)
-            if time.monotonic() < until:
-                if isinstance(told, Exception):
-                    raise told
-                return told
-        return self.request("GET", url, parameters=parameters)
+        told = None if parameters else self._ahead.pop(url, None)
+        if told is None or time.monotonic() >= self._ahead_until:
+            return self.request("GET", url, parameters=parameters)
+        if isinstance(told, Exception):
+            raise told
+        return told
 
     def read_ahead(self, url: str) -> dict[str, Any]:
         """Read what `get` will be asked for within seconds; that needs no request then."""
-        until = time.monotonic() + _FRESH
         try:
             answer = self.get(url)
         except (VaultRefused, SourceUnavailable) as error:
-            self._ahead[url] = until, error
+            self._keep(url, error)
             raise
-        self._ahead[url] = until, answer
+        self._keep(url, answer)
         return answer
+
+    def _keep(self, url: str, told: dict[str, Any] | Exception) -> None:
+        self._ahead[url] = told
+        self._ahead_until = time.monotonic() + _FRESH
 
     def post(self, url: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
         """Write."""

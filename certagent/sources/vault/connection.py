@@ -8,8 +8,8 @@ import time
 from collections import Counter
 from contextlib import suppress
 from functools import partial
-from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from threading import Event, Thread
+from typing import TYPE_CHECKING, TypeVar
 
 from certagent.config.model import TokenAuth
 from certagent.errors import AccessDenied, CertagentError, SourceUnavailable, Stopping
@@ -40,18 +40,25 @@ Answer = TypeVar("Answer")
 
 
 class _Beside(Thread):
-    """Runs what begins with a login in a thread of its own; `result` waits for it."""
+    """Runs a login, and what comes after it, in a thread of its own; `result` waits for both."""
 
-    def __init__(self, log_in: Callable[[], bool]) -> None:
+    def __init__(self, log_in: Callable[[], bool], afterwards: Callable[[], None]) -> None:
         super().__init__(name="login", daemon=True)
         self._log_in = log_in
+        self._afterwards = afterwards
         self._failure: BaseException | None = None
         self._is_new = False
+        self.logged_in = Event()
+        """Set once the login has ended, well or not."""
         self.start()
 
     def run(self) -> None:
         try:
-            self._is_new = self._log_in()
+            try:
+                self._is_new = self._log_in()
+            finally:
+                self.logged_in.set()
+            self._afterwards()
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
             self._failure = error
 
@@ -85,13 +92,15 @@ class VaultConnection:
     ) -> None:
         self.requests: Counter[str] = Counter()
         self.logins: Counter[str] = Counter()
-        self._client = VaultClient(config, self.requests, conceal)
+        self._new_client = partial(VaultClient, config, self.requests, conceal)
+        self._client = self._new_client()
         self._authenticator = Authenticator(config.auth, environment_token)
         # A token that was given is read, not obtained: that is no login to be counted.
         self._counts_logins = not isinstance(config.auth, TokenAuth)
         self._stopping = stopping
         self._clock = clock
         self._beside: _Beside | None = None
+        self._is_closing = False
         self._login: Login | None = None
         self._renew_at = self._ends_at = math.inf
         self._renewal_failed = False
@@ -101,10 +110,10 @@ class VaultConnection:
     def begin(self, secret: Secret | None = None) -> None:
         """Log in, and read a secret, beside what else there is to do at a start.
 
-        The first `call` waits for both, and raises what the login met. The secret is then at hand
-        for whoever asks for it, or the error that it met is.
+        The first `call` waits for both, whatever it asks for, and raises what the login met. The
+        secret is then at hand for whoever asks for it, or the error that it met is.
         """
-        self._beside = _Beside(partial(self._log_in_and_read, secret))
+        self._beside = _Beside(self._log_in, partial(self._read_ahead, secret))
 
     def call(self, operation: Callable[[VaultClient], Answer], asker: str = "") -> Answer:
         """Run an operation with a valid login, and once more with a new one if Vault says 403.
@@ -127,26 +136,29 @@ class VaultConnection:
 
     def close(self) -> None:
         """Revoke the token, unless it was given, and drop the connections. Never raises."""
+        self._is_closing = True
         if self._beside is not None:
-            self._beside.join()
+            self._beside.logged_in.wait()
+            self._beside.join(_HURRY)
+            if self._beside.is_alive():
+                # It reads what nobody wants any more, from a server that hangs, and ends with the
+                # process: another connection gives its token back.
+                self._client = self._new_client()
         if self._login is not None:
             self._revoke(self._login, hurry=True)
         self._login = None
         self._client.token = ""
         self._client.close()
 
-    def _log_in_and_read(self, secret: Secret | None) -> bool:
-        is_new = self._log_in()
-        if secret is not None:
-            with suppress(CertagentError, VaultRefused):  # who asks for the secret is told
-                version = secret.kv_version
-                if version is None:
-                    version = secret.engine(self._read_ahead(secret.mount_url))
-                self._read_ahead(url_of(secret.path_of(version)))
-        return is_new
-
-    def _read_ahead(self, url: str) -> dict[str, Any]:
-        return self._run(lambda client: client.read_ahead(url))
+    def _read_ahead(self, secret: Secret | None) -> None:
+        if secret is None:
+            return
+        with suppress(CertagentError, VaultRefused):  # who asks for the secret is told
+            version, mount = secret.kv_version, secret.mount_url
+            if version is None:
+                version = secret.engine(self._run(lambda client: client.read_ahead(mount)))
+            url = url_of(secret.path_of(version))
+            self._run(lambda client: client.read_ahead(url))
 
     def _run(self, operation: Callable[[VaultClient], Answer]) -> Answer:
         self._require_no_stop()
@@ -171,7 +183,7 @@ class VaultConnection:
         return self._clock() - last < patience
 
     def _require_no_stop(self) -> None:
-        if self._stopping():
+        if self._is_closing or self._stopping():
             raise Stopping("The agent is stopping.")
 
     def _ensure_login(self) -> bool:

@@ -6,6 +6,7 @@ import gc
 import re
 import subprocess
 import sys
+from copy import copy
 
 import pytest
 
@@ -116,6 +117,12 @@ class TestPatterns:
         assert pattern.match("AAB").group(1) == "AA"
         assert pattern.sub("-", "xaby") == "x-y"
         assert pattern.flags & re.IGNORECASE
+
+    def test_one_can_be_copied_before_it_is_used(self):
+        with sparingly():
+            pattern = loaded(SPARED)
+
+        assert copy(pattern).match("AAB").group(1) == "AA"
 
     def test_those_of_others_are_compiled_at_once(self):
         with sparingly():

@@ -6,6 +6,8 @@ import json
 import logging
 import time
 import traceback
+from contextlib import suppress
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import pytest
@@ -25,9 +27,11 @@ from certagent.errors import (
     SourceUnavailable,
     Stopping,
 )
+from certagent.sources.vault.client import VaultClient
 from certagent.sources.vault.connection import VaultConnection
 from certagent.sources.vault.kv import VaultKVSource
 from certagent.sources.vault.secret import Secret
+from tests.support.process import until
 from tests.support.scripted import ScriptedServer, answer
 
 LEASE = 900
@@ -317,13 +321,38 @@ class TestReadAhead:
 
         assert self.reads(vault) == ["sys/internal/ui/mounts/kv/certs"]
 
-    def test_who_comes_late_has_it_read_again(self, vault, source, begin, monkeypatch):
-        monkeypatch.setattr("certagent.sources.vault.client._FRESH", 0.0)
+    @pytest.fixture
+    def age(self, monkeypatch, clock):
+        """Let what was read ahead age by the test's clock."""
+        time_ = SimpleNamespace(monotonic=lambda: clock.now)
+        monkeypatch.setattr("certagent.sources.vault.client.time", time_)
+
+    @pytest.mark.usefixtures("age")
+    def test_who_comes_late_has_it_read_again(self, vault, source, begin, clock):
         begin()
+        clock.now += 11
 
         next(source.revisions())
 
         assert self.reads(vault) == ["kv/data/certs"] * 2
+
+    @pytest.mark.usefixtures("age")
+    @pytest.mark.parametrize("read", [None, answer(503)])
+    def test_a_server_that_is_slow_makes_nobody_late(self, vault, connection, begin, clock, read):
+        mount = answer(200, {"data": {"type": "kv", "options": {"version": "2"}}})
+        read = read or vault.read
+
+        def slow(asked):
+            clock.now += 9
+            return mount if "/internal/" in asked.path else read
+
+        vault.read = slow
+        begin(Secret("kv", "certs", None))
+
+        with suppress(SourceUnavailable):
+            next(VaultKVSource(connection, Config(mount="kv", path="certs")).revisions())
+
+        assert self.reads(vault) == ["sys/internal/ui/mounts/kv/certs", "kv/data/certs"]
 
     def test_an_older_version_is_never_taken_from_it(self, vault, source, begin):
         begin()
@@ -333,6 +362,54 @@ class TestReadAhead:
         vault.read = lambda asked: older if asked.path.endswith("?version=4") else good
 
         assert [next(revisions).version for _ in range(2)] == ["5", "4"]
+
+    def test_nothing_more_is_read_once_the_connection_is_closed(self, vault, connection):
+        closing, script = Event(), vault._script
+
+        def held(asked, of):
+            if asked.path.endswith("/login"):
+                assert closing.wait(30)
+            return script(asked, of)
+
+        vault._script = held
+        connection.begin(self.SECRET)
+        closer = Thread(target=connection.close)
+        closer.start()
+        until(lambda: connection._is_closing)
+        closing.set()
+        closer.join()
+
+        assert self.reads(vault) == []
+        assert vault.revoked == ["token-1"]
+
+    def test_a_read_that_hangs_does_not_keep_the_token_from_being_given_back(
+        self, vault, connection
+    ):
+        reading, released, good = Event(), Event(), vault.read
+
+        def hang(_):
+            reading.set()
+            released.wait(30)
+            return good
+
+        vault.read = hang
+        connection.begin(self.SECRET)
+        beside = connection._beside
+        assert reading.wait(30)
+
+        connection.close()
+
+        assert vault.revoked == ["token-1"]
+        assert beside.is_alive(), "nobody waited for it"
+        released.set()
+        beside.join()
+
+    def test_a_fault_of_our_own_is_raised_by_the_first_call(self, source, begin, monkeypatch):
+        monkeypatch.setattr(VaultClient, "read_ahead", lambda *_: 1 / 0)
+        begin()
+
+        with pytest.raises(ZeroDivisionError):
+            next(source.revisions())
 
     def test_without_a_login_nothing_is_read(self, vault, source, begin):
         vault.login = answer(503)
