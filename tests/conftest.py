@@ -35,7 +35,7 @@ _OTHERS = (
     "NETRC",
 )
 
-_LONG_TIMEOUT = 7200
+_LONG_TIMEOUT = 4 * 3600
 """Seconds that one test may take with `--long`."""
 
 

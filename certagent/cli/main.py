@@ -74,7 +74,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; return the exit code that DESIGN's table and `certagent --help` name."""
+    """Run one verb; return the exit code that `certagent --help` names."""
     words = list(sys.argv[1:] if argv is None else argv)
     _prepare(words)
     try:

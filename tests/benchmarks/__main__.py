@@ -10,6 +10,7 @@ import sys
 from tests.benchmarks import (
     bundles,
     fleet,
+    idle,
     keyvault,
     latency,
     outage,
@@ -25,6 +26,7 @@ from tests.benchmarks.world import World
 SCENARIOS = {
     "start": start.measure,
     "staying": staying.measure,
+    "idle": idle.measure,
     "rotation": rotation.measure,
     "latency": latency.measure,
     "outage": outage.measure,

@@ -8,13 +8,12 @@ from tests.faults.stores import INTERVAL
 from tests.faults.table import ERRORS
 
 
-class Met:
-    """A fault at a store from now until its `end`, and what is asked of the store meanwhile."""
+class Meanwhile:
+    """What is asked of a store from now on; `most` are the requests that an attempt may make."""
 
-    def __init__(self, store, fault):
-        self._store, self._fault = store, fault
+    def __init__(self, store, most):
+        self._store, self._most = store, most
         self._before, self._began = self._asked, time.monotonic()
-        store.begin(fault)
 
     @property
     def _asked(self):
@@ -23,17 +22,27 @@ class Met:
 
     @property
     def again(self):
-        """Whether it was met, and met again, for long enough to tell how often."""
+        """Whether it was asked, and asked again, for long enough to tell how often."""
         waited = time.monotonic() - self._began
         return self._asked - self._before >= 3 and waited > 6 * INTERVAL
 
     def end(self):
-        """End it; what was asked meanwhile is no more than a poll at every interval may ask."""
+        """See that no more was asked than an attempt at every interval may ask."""
+        took, asked = time.monotonic() - self._began, self._asked - self._before
+        assert asked <= self._most * (took / INTERVAL + 3), f"{asked} in {took:.1f} s"
+
+
+class Met(Meanwhile):
+    """A fault at a store from now until its `end`, and what is asked of the store meanwhile."""
+
+    def __init__(self, store, fault):
+        super().__init__(store, fault.most * store.requests_of_an_attempt)
+        store.begin(fault)
+
+    def end(self):
         self._store.end()
         self._ended_at = time.time()
-        took, asked = time.monotonic() - self._began, self._asked - self._before
-        most = self._fault.most * self._store.requests_of_an_attempt
-        assert asked <= most * (took / INTERVAL + 3), f"{asked} in {took:.1f} s"
+        super().end()
 
     @property
     def polls_to_recover(self):

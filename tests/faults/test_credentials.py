@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.meeting import has_told
+from tests.faults.meeting import Meanwhile, has_told
 from tests.faults.sets import FIRST, SECOND
 from tests.faults.stores import PATH
 from tests.faults.table import DENIED
@@ -41,16 +41,20 @@ def test_a_service_account_token_that_is_none_is_read_again_until_it_is_one(
     vault.push(FIRST)
     SPOILT[spoil](vault.token_file, cluster)
     with running(**vault.environ) as agent:
+        birth = Meanwhile(vault, most=2)
         agent.until(lambda: has_told(agent, DENIED, "nothing"))
         assert oracle.now == NOTHING
+        birth.end()
         vault.token_file.write_text(cluster.mint())
         agent.until(lambda: oracle.now == "first")
 
         SPOILT[spoil](vault.token_file, cluster)
         vault.revoke()
         vault.push(SECOND)
-        agent.until(lambda: has_told(agent, DENIED, "version 1 stays"))
+        later = Meanwhile(vault, most=2)
+        agent.until(lambda: later.again and has_told(agent, DENIED, "version 1 stays"))
         assert oracle.now == "first"
+        later.end()
         vault.token_file.write_text(cluster.mint())
         agent.until(lambda: oracle.now == "second")
         assert agent.stop() == 0
@@ -111,7 +115,9 @@ def test_a_vault_token_in_a_file_that_ended_is_read_again_until_it_is_replaced(
     with running(**vault.environ | {"CERTAGENT_VAULT_AUTH_METHOD": "token"} | NO_LOGIN) as agent:
         agent.until(lambda: oracle.now == "first")
         spoil(openbao.call, token)
-        agent.until(lambda: has_told(agent, DENIED, "version 1 stays"))
+        meanwhile = Meanwhile(vault, most=2)
+        agent.until(lambda: meanwhile.again and has_told(agent, DENIED, "version 1 stays"))
+        meanwhile.end()
         vault.push(SECOND)
         assert oracle.now == "first"
         vault.token_file.write_text(openbao.create_token(policy))

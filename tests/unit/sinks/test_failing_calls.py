@@ -161,7 +161,7 @@ def test_death_at_any_system_call_leaves_a_whole_set(tmp_path, monkeypatch, stat
 
 
 ERRNOS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EIO)
-EACH = effort((errno.ENOSPC, errno.EACCES), ERRNOS)
+EACH = effort((errno.ENOSPC, errno.EDQUOT, errno.EACCES), ERRNOS)
 CHANGING = ("mkdir", "write", "fchmod", "fsync", "symlink", "rename", "unlink", "rmdir", "open")
 
 

@@ -31,7 +31,7 @@ from tests.support.publishing import (
 
 OLD, NEW, NEXT = 1, 2, 3
 ERRNOS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EIO)
-EACH = effort((errno.ENOSPC, errno.EACCES), ERRNOS)
+EACH = effort((errno.ENOSPC, errno.EDQUOT, errno.EACCES), ERRNOS)
 
 
 @pytest.fixture(scope="module", autouse=True)
