@@ -46,6 +46,21 @@ def test_an_idle_agent_stops_within_a_second_also_when_vault_hangs(agent):
 @pytest.mark.parametrize(("verb", "code"), [("run", 0), ("init", 128 + signal.SIGTERM)])
 @pytest.mark.parametrize(
     ("slow", "asked"),
+    [("/internal/", ["login", "istiod"]), ("/data/", ["login", "istiod", "istiod"])],
+)
+def test_a_stop_during_the_first_read_does_not_wait_for_it(agent, slow, asked, verb, code):
+    with SlowVault(slow) as server, agent(server, verb) as running_agent:
+        running_agent.until(lambda: server.paths() == asked)
+        running_agent.signal(signal.SIGTERM)
+
+        assert running_agent.process.wait(8) == code, "a request may take ten seconds"
+        assert server.paths() == [*asked, "revoke-self"]
+        server.released.set()
+
+
+@pytest.mark.parametrize(("verb", "code"), [("run", 0), ("init", 128 + signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("slow", "asked"),
     [("/login", ["login"]), ("/internal/", ["login", "istiod"])],
 )
 def test_a_stop_during_a_pass_ends_with_the_request_in_flight(agent, slow, asked, verb, code):

@@ -32,6 +32,9 @@ _HURRY = 0.7
 """Seconds that giving a token back may take at a stop: the whole stop is to take one second, and a
 token that could not be given back ends with its lease."""
 
+_GLANCE = 0.2
+"""Seconds between two looks, while something is read ahead, whether that is still wanted."""
+
 _FIRST_PATIENCE, _LONGEST_PATIENCE = 10.0, 300.0
 """Seconds without another login after one that did not help; they double from the first on. Each
 login makes Vault ask the cluster (TokenReview), but a role that was put right needs one."""
@@ -40,7 +43,7 @@ Answer = TypeVar("Answer")
 
 
 class _Beside(Thread):
-    """Runs a login, and what comes after it, in a thread of its own; `result` waits for both."""
+    """Runs a login, and what comes after it, in a thread of its own."""
 
     def __init__(self, log_in: Callable[[], bool], afterwards: Callable[[], None]) -> None:
         super().__init__(name="login", daemon=True)
@@ -63,7 +66,7 @@ class _Beside(Thread):
             self._failure = error
 
     def result(self) -> bool:
-        """Return what the login did, or raise what it raised."""
+        """Return what the login did, or raise what it raised, once the thread has ended."""
         self.join()
         if self._failure is not None:
             raise self._failure
@@ -137,12 +140,13 @@ class VaultConnection:
     def close(self) -> None:
         """Revoke the token, unless it was given, and drop the connections. Never raises."""
         self._is_closing = True
-        if self._beside is not None:
-            self._beside.logged_in.wait()
-            self._beside.join(_HURRY)
-            if self._beside.is_alive():
-                # It reads what nobody wants any more, from a server that hangs, and ends with the
-                # process: another connection gives its token back.
+        beside, self._beside = self._beside, None
+        if beside is not None:
+            beside.logged_in.wait()
+            beside.join(_GLANCE)
+            if beside.is_alive():
+                # It reads what nobody wants any more, from a server that is slow or hangs, and ends
+                # with the process: another connection gives its token back.
                 self._client = self._new_client()
         if self._login is not None:
             self._revoke(self._login, hurry=True)
@@ -188,9 +192,8 @@ class VaultConnection:
 
     def _ensure_login(self) -> bool:
         """Make a login where none is valid, or where it is time; return whether one was made."""
-        beside, self._beside = self._beside, None
-        if beside is not None:
-            return beside.result()
+        if self._beside is not None:
+            return self._begun(self._beside)
         now = self._clock()
         if self._login is None or now >= self._ends_at:
             return self._log_in()
@@ -209,6 +212,15 @@ class VaultConnection:
                 _LOG.warning("No new login; the present one is good for %d s more: %s", left, error)
             self._renewal_failed = True
             return False
+
+    def _begun(self, beside: _Beside) -> bool:
+        """Wait for what was begun; a stop leaves what is read to `close`, but never a login."""
+        while beside.is_alive():
+            beside.join(_GLANCE)
+            if beside.logged_in.is_set():
+                self._require_no_stop()
+        self._beside = None
+        return beside.result()
 
     def _log_in(self) -> bool:
         """Replace the login; return whether there is another token now."""

@@ -28,7 +28,7 @@ from certagent.errors import (
     Stopping,
 )
 from certagent.sources.vault.client import VaultClient
-from certagent.sources.vault.connection import VaultConnection
+from certagent.sources.vault.connection import VaultConnection, _Beside
 from certagent.sources.vault.kv import VaultKVSource
 from certagent.sources.vault.secret import Secret
 from tests.support.process import until
@@ -398,11 +398,23 @@ class TestReadAhead:
         assert reading.wait(30)
 
         connection.close()
+        connection.close()
 
         assert vault.revoked == ["token-1"]
         assert beside.is_alive(), "nobody waited for it"
         released.set()
         beside.join()
+
+    def test_once_it_is_closed_nobody_looks_for_it_again(self, connection, monkeypatch):
+        looks, join = [], _Beside.join
+        monkeypatch.setattr(
+            _Beside, "join", lambda beside, *within: (looks.append(within), join(beside, *within))
+        )
+        connection.begin(self.SECRET)
+        connection.close()
+        connection.close()
+
+        assert len(looks) == 1
 
     def test_a_fault_of_our_own_is_raised_by_the_first_call(self, source, begin, monkeypatch):
         monkeypatch.setattr(VaultClient, "read_ahead", lambda *_: 1 / 0)
