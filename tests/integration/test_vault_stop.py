@@ -51,6 +51,8 @@ def test_an_idle_agent_stops_within_a_second_also_when_vault_hangs(agent):
 def test_a_stop_during_the_first_read_does_not_wait_for_it(agent, slow, asked, verb, code):
     with SlowVault(slow) as server, agent(server, verb) as running_agent:
         running_agent.until(lambda: server.paths() == asked)
+        if verb == "run":  # then its first pass waits for the read; `init` may still be loading
+            running_agent.until(lambda: running_agent.logged("running"))
         running_agent.signal(signal.SIGTERM)
 
         assert running_agent.process.wait(8) == code, "a request may take ten seconds"
