@@ -118,7 +118,7 @@ class VaultClient:
     def read_ahead(self, url: str) -> dict[str, Any]:
         """Read what `get` will be asked for within seconds; that needs no request then."""
         try:
-            answer = self.get(url)
+            answer = self.request("GET", url)
         except (VaultRefused, SourceUnavailable) as error:
             self._keep(url, error)
             raise
