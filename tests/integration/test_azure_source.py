@@ -394,7 +394,7 @@ class TestARunningAgent:
             store(pod.vault, new.raw())
             fault.times = 0
             agent.until(lambda: len(agent.publications) == 2)
-            assert agent.logged("recovered")
+            agent.until(lambda: agent.logged("recovered"))
             agent.stop()
 
         assert published(pod.directory) == files(new.raw())
