@@ -601,7 +601,7 @@ class TestStop:
 
         connection.close()
 
-        assert time.monotonic() - began < (2 if renews else 1)
+        assert time.monotonic() - began < 5, "half of what the server lets wait"
 
 
 class TestLoginAnswers:
