@@ -111,8 +111,8 @@ USUAL = {
         *("reset", "hang", "half a body", "403", "404", "503", "429 with Retry-After"),
         *("JSON of another shape", "expired certificate"),
     ),
-    "kv1": ("500",),
-    "keyvault": ("403",),
+    "kv1": ("429", "500"),
+    "keyvault": ("403", "429"),
 }
 USUAL_AT_INIT = {
     "vault": (
