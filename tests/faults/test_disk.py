@@ -223,7 +223,7 @@ def test_a_running_agent_keeps_its_set_and_publishes_the_newest_once_the_fault_e
         oracle.until("first")
         with fault.act(site, agent):
             site.push("second")
-            told = agent.until(lambda: agent.logged(fault.says))[0]
+            told = agent.until(lambda: agent.logged(fault.says, level="error"))[0]
             assert told["fault"] == "OutputError"
             assert told["published"].endswith(" stays")
             assert oracle.now == (NOTHING if fault.takes else "first")
@@ -274,7 +274,7 @@ def test_an_agent_that_is_born_again_meanwhile_serves_what_is_there(tmp_path, la
         site.push("second")
         with fault.act(site, None), site.run(fault.prefix()) as agent:
             agent.until(lambda: agent.logged("found a good set"))
-            told = agent.until(lambda: agent.logged(fault.says))[0]
+            told = agent.until(lambda: agent.logged(fault.says, level="error"))[0]
             assert told["published"].endswith(" stays")
     assert oracle.found == ["first"]
 

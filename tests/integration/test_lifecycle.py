@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from tests.support import meddled
 from tests.support.material import fields, files, make_root
 from tests.support.openbao import OpenBao, free_port
 from tests.support.process import certagent, published, running
@@ -172,7 +173,8 @@ class TestSignals:
     def test_a_stop_gives_the_login_back(self, openbao, environ, root):
         store(openbao, environ, root.intermediate().raw())
         before = _accessors(openbao)
-        with running(**environ) as agent:
+        unhurried = {meddled.HURRY: "20"}
+        with running(command=meddled.COMMAND, **environ, **unhurried) as agent:
             agent.until(lambda: agent.publications)
             (accessor,) = _accessors(openbao) - before
             agent.stop()

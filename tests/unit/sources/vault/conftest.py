@@ -8,9 +8,16 @@ import pytest
 
 from certagent.config.model import JwtAuth, VaultConfig
 from certagent.config.model import VaultKVSource as Config
+from certagent.sources.vault import connection as connection_module
 from certagent.sources.vault.connection import VaultConnection
 from certagent.sources.vault.kv import VaultKVSource
 from tests.support.scripted_vault import Vault
+
+
+@pytest.fixture
+def unhurried(monkeypatch):
+    """Let a token be given back also by a machine that does much else."""
+    monkeypatch.setattr(connection_module, "_HURRY", 20.0)
 
 
 @pytest.fixture

@@ -156,6 +156,7 @@ class TestBegin:
 
         assert connection.logins == {"unavailable": 1, "ok": 1}
 
+    @pytest.mark.usefixtures("unhurried")
     def test_one_that_nobody_took_is_given_back(self, vault, connection):
         connection.begin()
         connection.close()

@@ -19,6 +19,7 @@ from tests.support.scripted import answer
 from tests.support.scripted_vault import FIELDS, METADATA
 
 
+@pytest.mark.usefixtures("unhurried")
 class TestReadAhead:
     SECRET = Secret("kv", "certs", 2)
 

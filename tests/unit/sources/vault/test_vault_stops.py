@@ -81,6 +81,7 @@ class TestStop:
         assert caplog.text == ""
         assert vault.logins == 1
 
+    @pytest.mark.usefixtures("unhurried")
     def test_the_token_is_still_given_back(self, vault, source, stop, connection):
         next(source.revisions())
         stop.pending = True
