@@ -191,7 +191,7 @@ def test_a_key_with_headers_that_is_not_encrypted_is_refused():
     assert refused(replaced("private_key", headed)) == [("private_key", "pem-headers")]
 
 
-@pytest.mark.parametrize("label", keys.LABELS - {"PRIVATE KEY"})
+@pytest.mark.parametrize("label", sorted(keys.LABELS - {"PRIVATE KEY"}))
 def test_a_pkcs8_key_under_another_label_is_refused(label):
     data = CA.key_pem.replace(b"PRIVATE KEY", label.encode())
 
