@@ -8,6 +8,7 @@ import signal
 import urllib.request
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.azure import AzureCloud
 from tests.support.azure.challenges import forget_challenges
@@ -20,6 +21,10 @@ from tests.support.tokenreview import Cluster
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes, or its making, is the machine's doing.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 _OURS = ("VAULT_", "BAO_", "CERTAGENT_", "AZURE_", "ISTIO_")
 _OTHERS = (

@@ -147,13 +147,13 @@ def test_whatever_has_been_found_is_refused_or_read(data, tmp_path):
         load(str(path), ENVIRON, here=False)
 
 
-@settings(deadline=None, max_examples=effort(50, 100_000))
+@settings(max_examples=effort(50, 100_000))
 @given(mangled_json(SEEDS))
 def test_any_document_is_refused_with_all_its_faults_or_means_the_same_when_written(data):
     attempt(data)
 
 
-@settings(deadline=None, max_examples=effort(50, 100_000))
+@settings(max_examples=effort(50, 100_000))
 @given(mangled([yaml.safe_dump(seed).encode() for seed in SEEDS], YAML_TOKENS))
 def test_any_yaml_is_refused_with_its_place_or_read(data):
     attempt(data)
@@ -234,7 +234,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=effort(100, 100_000))
+@settings(max_examples=effort(100, 100_000))
 @given(
     st.dictionaries(
         st.sampled_from(VARIABLES), st.lists(PIECES, max_size=4).map("".join), max_size=4

@@ -85,7 +85,7 @@ def test_whatever_has_been_found_is_a_wait_or_none(data):
     attempt(data)
 
 
-@settings(deadline=None, max_examples=effort(150, 200_000))
+@settings(max_examples=effort(150, 200_000))
 @given(
     st.lists(PIECES, max_size=10).map(lambda pieces: " ".join(pieces).encode("latin-1", "replace"))
 )

@@ -148,7 +148,7 @@ def test_an_answer_that_breaks_off_within_a_key_is_not_quoted():
     tried(secret=(200, whole[:250], {"Content-Type": "application/json"}))
 
 
-@settings(deadline=None, max_examples=effort(40, 30_000))
+@settings(max_examples=effort(40, 30_000))
 @given(st.data())
 def test_any_answer_is_a_typed_error_or_a_revision(data):
     kind = data.draw(st.sampled_from(sorted(GOOD)))
@@ -161,7 +161,7 @@ def test_any_answer_is_a_typed_error_or_a_revision(data):
     tried(**{kind: (status, body, headers)}, **others)
 
 
-@settings(deadline=None, max_examples=effort(20, 20_000))
+@settings(max_examples=effort(20, 20_000))
 @given(
     mangled([CHALLENGE.encode()], (b'"', b",", b"=", b" ", b"Bearer ", b"https://", b"[", b"\xff"))
 )

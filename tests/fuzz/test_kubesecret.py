@@ -67,19 +67,19 @@ def test_whatever_has_been_found_is_refused_or_read(data):
     attempt(data)
 
 
-@settings(deadline=None, max_examples=effort(50, 50_000))
+@settings(max_examples=effort(50, 50_000))
 @given(st.data())
 def test_any_json_is_refused_or_read(data):
     attempt(data.draw(mangled_json(seeds())))
 
 
-@settings(deadline=None, max_examples=effort(30, 50_000))
+@settings(max_examples=effort(30, 50_000))
 @given(st.data())
 def test_any_yaml_is_refused_or_read(data):
     attempt(data.draw(mangled([yaml.safe_dump(seed).encode() for seed in seeds()], YAML_TOKENS)))
 
 
-@settings(deadline=None, max_examples=effort(5, 1000))
+@settings(max_examples=effort(5, 1000))
 @given(st.data())
 def test_json_and_yaml_of_one_secret_are_the_same_set(data):
     seed = data.draw(st.sampled_from(seeds()))

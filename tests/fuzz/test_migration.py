@@ -57,13 +57,13 @@ def test_whatever_has_been_found_is_refused_or_migrated(data):
     attempt(data)
 
 
-@settings(deadline=None, max_examples=effort(50, 50_000))
+@settings(max_examples=effort(50, 50_000))
 @given(mangled_json(SEEDS))
 def test_any_values_are_refused_or_become_yaml_that_says_the_same(data):
     attempt(data)
 
 
-@settings(deadline=None, max_examples=effort(30, 50_000))
+@settings(max_examples=effort(30, 50_000))
 @given(mangled([yaml.safe_dump(seed, sort_keys=False).encode() for seed in SEEDS], TOKENS))
 def test_any_yaml_is_refused_or_migrated(data):
     attempt(data)
@@ -75,7 +75,7 @@ TEMPLATE_TOKENS = [
 ]
 
 
-@settings(deadline=None, max_examples=effort(100, 200_000))
+@settings(max_examples=effort(100, 200_000))
 @given(mangled([form.encode() for form in FORMS], TEMPLATE_TOKENS))
 def test_a_template_prints_one_field_whatever_became_of_it_or_is_refused(data):
     try:

@@ -88,19 +88,19 @@ def test_whatever_has_been_found_is_refused_or_judged(data):
     attempt(data)
 
 
-@settings(deadline=None, max_examples=effort(50, 50_000))
+@settings(max_examples=effort(50, 50_000))
 @given(st.data())
 def test_any_pkcs12_is_refused_or_taken_apart(data):
     attempt(base64.b64encode(data.draw(mangled_der(stores()) | mangled(stores()))))
 
 
-@settings(deadline=None, max_examples=effort(20, 20_000))
+@settings(max_examples=effort(20, 20_000))
 @given(st.data())
 def test_any_pem_with_everything_is_refused_or_taken_apart(data):
     attempt(data.draw(mangled_pem(blocks())))
 
 
-@settings(deadline=None, max_examples=effort(20, 20_000))
+@settings(max_examples=effort(20, 20_000))
 @given(st.data())
 def test_any_json_object_is_refused_or_taken_apart(data):
     attempt(data.draw(mangled_json([fields(ca().raw())])))

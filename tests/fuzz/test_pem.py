@@ -92,13 +92,13 @@ def test_whatever_has_been_found_is_refused_or_judged(data):
     attempt(data)
 
 
-@settings(deadline=None, max_examples=effort(60, 100_000))
+@settings(max_examples=effort(60, 100_000))
 @given(st.data(), st.sampled_from(PLACES))
 def test_any_part_is_refused_or_judged_and_its_canonical_form_is_the_same_set(data, place):
     tried(*place, data.draw(mangled_pem(blocks())))
 
 
-@settings(deadline=None, max_examples=effort(25, 20_000))
+@settings(max_examples=effort(25, 20_000))
 @given(st.data(), st.sampled_from(tuple(PARTS)))
 def test_openssl_reads_what_is_published_and_finds_the_same_key(tmp_path_factory, data, name):
     """Whether a key fits a certificate is OpenSSL's verdict too (SSL_CTX_check_private_key)."""

@@ -61,7 +61,7 @@ def test_whatever_has_been_found_is_a_memory_or_none(data, tmp_path):
     altered(tmp_path, data)
 
 
-@settings(deadline=None, max_examples=effort(100, 50_000))
+@settings(max_examples=effort(100, 50_000))
 @given(st.data())
 def test_any_memory_can_be_planned_with(data):
     attempt(data.draw(mangled_json([json.loads(published()[1])])))
@@ -84,7 +84,7 @@ def altered(directory, data: bytes) -> None:
         sink.close()
 
 
-@settings(deadline=None, max_examples=effort(30, 20_000))
+@settings(max_examples=effort(30, 20_000))
 @given(st.data())
 def test_any_record_is_whole_or_the_set_is_published_again(tmp_path_factory, data):
     record = {

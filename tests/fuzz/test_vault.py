@@ -164,7 +164,7 @@ def test_whatever_has_been_found_is_a_typed_error_or_a_revision(data, tried):
     attempt(data, tried)
 
 
-@settings(deadline=None, max_examples=effort(30, 30_000))
+@settings(max_examples=effort(30, 30_000))
 @given(st.data())
 def test_any_answer_is_a_typed_error_or_a_revision(tried, data):
     kind = data.draw(st.sampled_from(sorted(GOOD)))
@@ -186,7 +186,7 @@ def test_an_answer_without_a_head_is_not_quoted(tried):
     tried(data=answer(200, SECOND).partition(b"\r\n\r\n")[2])
 
 
-@settings(deadline=None, max_examples=effort(20, 20_000))
+@settings(max_examples=effort(20, 20_000))
 @given(st.data())
 def test_any_bytes_instead_of_http_are_a_typed_error_or_a_revision(tried, data):
     kind = data.draw(st.sampled_from(sorted(GOOD)))

@@ -81,7 +81,7 @@ class Volume:
 
 
 @pytest.mark.timeout(0)
-@settings(max_examples=effort(2, 500), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=effort(2, 500), suppress_health_check=list(HealthCheck))
 @example(drawn=[(26, 3), (49, 2), (1, 1), (25, 4)])
 @example(drawn=[(1, 3), (25, 0), (1, 4), (49, 3)])
 @example(drawn=[(1, 2), (25, 4)])

@@ -7,7 +7,6 @@ import json
 import pytest
 import yaml
 from hypothesis import given as for_any
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from certagent.cli.migration import delivery
@@ -825,7 +824,6 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @for_any(st.dictionaries(NAMES, TEXTS | st.none() | st.booleans(), max_size=4))
 def test_any_values_become_an_overlay_or_an_error_that_is_told(changes):
     try:
@@ -837,7 +835,6 @@ def test_any_values_become_an_overlay_or_an_error_that_is_told(changes):
     assert report(made)
 
 
-@settings(deadline=None)
 @for_any(st.binary(max_size=60) | st.text("{}[]:,-&*!|>#'\"\n ab", max_size=60).map(str.encode))
 def test_no_bytes_do_anything_but_hold_no_annotations(data):
     with pytest.raises(ConfigurationError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from certagent.cli.migration.templates import Lookup, NotConvertible, read_template
@@ -157,7 +157,6 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(PIECES | st.text(max_size=3), max_size=40).map("".join), PIECES, PIECES)
 def test_no_text_does_anything_but_print_a_field_or_be_refused(text, left, right):
     for delimiters in ((), (left, right)):
@@ -173,7 +172,6 @@ NAMES = st.from_regex("[a-z_][a-z0-9_]{0,10}", fullmatch=True).filter(lambda nam
 SPACE = st.text(" \t\r\n", max_size=3)
 
 
-@settings(deadline=None)
 @given(NAMES, NAMES, st.lists(SPACE, min_size=7, max_size=7), st.booleans(), st.booleans())
 def test_white_space_and_trim_markers_change_nothing(mount, field, space, trims, second):
     left, right = ("{{- ", " -}}") if trims else ("{{", "}}")

@@ -443,13 +443,13 @@ _keys = st.sampled_from(["vault", "bundles", "refresh", "init", "server", "log",
 
 
 class TestAnyInput:
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.binary(max_size=200))
     def test_any_bytes_end_in_a_configuration_or_a_typed_error(self, write, data):
         with suppress(ConfigurationError):
             assert isinstance(load(write(data), ENVIRONMENT), Config)
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(document=st.dictionaries(_keys, _json, max_size=4))
     def test_any_document_ends_in_a_configuration_or_a_typed_error(self, write, document):
         with suppress(ConfigurationError):

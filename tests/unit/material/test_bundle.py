@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from certagent.errors import MaterialRefused
@@ -318,7 +318,6 @@ def test_any_bytes_of_any_part_end_in_a_bundle_or_a_refusal(part, data):
         decoded(replaced(part, candidate))
 
 
-@settings(deadline=None)
 @given(st.sampled_from(PARTS), st.data())
 def test_a_part_with_any_byte_changed_is_refused_or_judged(part, data):
     """The DER is damaged, not the PEM around it: that is where parsers break."""

@@ -58,7 +58,7 @@ class TestOracle:
     """The specification, in other words and by other means, comes to the same answers."""
 
     @given(st.randoms(use_true_random=False))
-    @settings(max_examples=effort(80, 15000), deadline=None)
+    @settings(max_examples=effort(80, 15000))
     def test_any_history(self, rng):
         agree(rng)
 
@@ -70,7 +70,7 @@ class TestOracle:
 
 class TestChange:
     @given(st.randoms(use_true_random=False))
-    @settings(max_examples=effort(80, 15000), deadline=None)
+    @settings(max_examples=effort(80, 15000))
     def test_the_answer_is_the_same_until_it_says_that_it_changes(self, rng):
         windows, history, now = drawn(rng)
         past, rules = revisions(history), policy(windows)
@@ -99,7 +99,7 @@ class TestChange:
         assert decision.changes_at == later.changes_at
 
     @given(st.randoms(use_true_random=False))
-    @settings(max_examples=effort(60, 10000), deadline=None)
+    @settings(max_examples=effort(60, 10000))
     def test_the_forecast_shows_every_change_and_ends(self, rng):
         windows, history, now = drawn(rng)
         past, rules = revisions(history), policy(windows)
@@ -120,7 +120,7 @@ class TestChange:
 
 class TestMemory:
     @given(st.randoms(use_true_random=False))
-    @settings(max_examples=effort(120, 25000), deadline=None)
+    @settings(max_examples=effort(120, 25000))
     def test_what_is_older_than_the_window_changes_nothing(self, rng):
         """Now or later: a reader that goes back from the newest may stop at `reaches_back`."""
         windows, history, now = drawn(rng, most=12)
@@ -144,7 +144,7 @@ class TestMemory:
         assert window(rules) == expected
 
     @given(st.randoms(use_true_random=False))
-    @settings(max_examples=effort(60, 10000), deadline=None)
+    @settings(max_examples=effort(60, 10000))
     def test_a_push_of_a_new_root_does_not_change_who_signs(self, rng):
         """So a bad decision of an operator has d to be taken back: roots are added, no more."""
         windows, history, now = drawn(rng)
@@ -183,7 +183,7 @@ class TestTotality:
         MOMENTS,
         st.tuples(SPANS, SPANS, SPANS, SPANS, st.booleans()).map(lambda parts: Policy(*parts)),
     )
-    @settings(max_examples=effort(120, 25000), deadline=None)
+    @settings(max_examples=effort(120, 25000))
     def test_any_history_at_any_time_under_any_policy_has_an_answer(self, history, now, rules):
         decision = plan(history, now, rules)
 

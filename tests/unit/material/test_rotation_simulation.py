@@ -80,7 +80,7 @@ class TestNoWorkloadIsEverRefused:
             assert not refused(rng, world, world.policy(), pushes=(6, 14)), f"story {number}"
 
     @given(st.randoms(use_true_random=False))
-    @settings(max_examples=effort(50, 5000), deadline=None)
+    @settings(max_examples=effort(50, 5000))
     def test_in_stories_that_hypothesis_makes_worse(self, rng):
         world = World()
 
@@ -125,7 +125,7 @@ class TestTheCheck:
     """It finds just what one would find who asked every pair of workloads."""
 
     @given(st.randoms(use_true_random=False))
-    @settings(max_examples=effort(100, 10_000), deadline=None)
+    @settings(max_examples=effort(100, 10_000))
     def test_it_agrees_with_all_workloads(self, rng):
         world = World(ttl=4, skew=1)
         life_of_two = []

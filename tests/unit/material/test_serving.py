@@ -208,7 +208,7 @@ def test_a_ca_is_read_and_given_as_before():
 
 
 @given(st.permutations([LEAF, LOWER, UPPER, ROOT, STRANGER]), st.integers(1, 5), st.integers(0, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_published_form_is_a_fixed_point(order, size, repeated):
     stored = [*order[:size], order[repeated % size]]
     kind = tls()
@@ -223,7 +223,7 @@ def test_the_published_form_is_a_fixed_point(order, size, repeated):
 
 
 @given(st.binary(max_size=200), st.sampled_from(["private_key", "certificate", "chain", "roots"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_bytes_are_decoded_or_refused(data, part):
     with suppress(MaterialRefused):
         tls().findings(decode(LEAF.raw(**{part: data})), NOW)

@@ -126,9 +126,7 @@ issuers = st.fixed_dictionaries(
         "key_usage": mostly(material.ISTIO_KEY_USAGE, ("digital_signature",)),
     }
 )
-examples = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+examples = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @given(

@@ -115,7 +115,7 @@ _revisions = st.one_of(
 
 
 @given(st.lists(_revisions, max_size=5), st.integers(0, 20 * 24))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_answer_stays_until_it_is_said_to_change(history, hours):
     decision = plan(history, NOW, Policy())
     later = NOW + timedelta(hours=hours)
@@ -124,7 +124,7 @@ def test_the_answer_stays_until_it_is_said_to_change(history, hours):
 
 
 @given(st.lists(_revisions, max_size=5))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_is_served_is_valid(history):
     signer = decided(*history).signer
     if signer:

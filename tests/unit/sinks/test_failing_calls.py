@@ -246,7 +246,7 @@ def test_all_is_on_disk_before_it_becomes_visible(tmp_path, monkeypatch):
     assert faulty.trail.count("fsync") == 8
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.differing_executors])
 @given(
     runs=st.lists(
         st.tuples(

@@ -177,7 +177,7 @@ def test_a_failure_after_the_swap_is_made_good_by_the_tidying_of_the_same_run(
     assert at > 5
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.differing_executors])
 @given(
     runs=st.lists(
         st.tuples(
