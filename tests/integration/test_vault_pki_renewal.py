@@ -80,7 +80,7 @@ class TestRotation:
             settled = time.monotonic() - came
             assert agent.stop() == 0
 
-        assert switched > 5
+        assert 5 < switched < 12
         assert settled > 11
         assert not agent.logged("stored")
 
@@ -96,4 +96,4 @@ class TestRotation:
             deadline = time.monotonic() + 7
             agent.until(lambda: time.monotonic() > deadline)
             openbao.make_default(pods.mount, new)
-            agent.until(lambda: pods.state() == ("B", "AB"), within=5)
+            agent.until(lambda: pods.state() == ("B", "AB"), within=3)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 CREATE, DELETE, MODIFY, ATTRIB = 0x100, 0x200, 0x2, 0x4
 MOVED_FROM, MOVED_TO, DELETE_SELF, MOVE_SELF = 0x40, 0x80, 0x400, 0x800
+OPEN = 0x20
 OVERFLOW, IGNORED, IS_DIRECTORY = 0x4000, 0x8000, 0x40000000
 # fsnotify 1.10.1, backend_inotify.go: everything but accesses and closes.
 FSNOTIFY = CREATE | DELETE | MODIFY | ATTRIB | MOVED_FROM | MOVED_TO | DELETE_SELF | MOVE_SELF
@@ -26,9 +27,9 @@ def opened():
     return _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def added(descriptor, path):
+def added(descriptor, path, mask=FSNOTIFY):
     """Watch what `path` leads to, and return the watch's number: the same for the same inode."""
-    number = _libc.inotify_add_watch(descriptor, os.fsencode(path), FSNOTIFY)
+    number = _libc.inotify_add_watch(descriptor, os.fsencode(path), mask)
     if number < 0:
         raise OSError(ctypes.get_errno(), "inotify_add_watch", str(path))
     return number
@@ -51,9 +52,9 @@ def drained(descriptor):
 class Inotify:
     """A watch on one directory, not on what is inside its subdirectories."""
 
-    def __init__(self, path):
+    def __init__(self, path, mask=FSNOTIFY):
         self._descriptor = opened()
-        added(self._descriptor, path)
+        added(self._descriptor, path, mask)
 
     def __enter__(self):
         return self

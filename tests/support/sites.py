@@ -19,9 +19,10 @@ import yaml
 from certagent.layouts import CURRENT, DATA
 from certagent.material.kinds import CA
 from certagent.material.serving import tls
+from tests.support.inotify import OPEN, Inotify
 from tests.support.material import files, make_leaf, make_root, tls_files
 from tests.support.oracle import Oracle
-from tests.support.process import COMMAND, certagent, running
+from tests.support.process import COMMAND, certagent, running, until
 from tests.support.publishing import entries, expected_entries
 
 if TYPE_CHECKING:
@@ -74,10 +75,23 @@ class Site:
 
     def push(self, name: str) -> None:
         """Let the source hold a set, whole, from one moment to the next."""
+        self._swap_in(self._made(name))
+
+    def push_and_see_read(self, name: str) -> None:
+        """Push a set, and wait until a pass reads it: none that read another is under way then."""
+        directory = self._made(name)
+        with Inotify(directory, OPEN) as watch:
+            self._swap_in(directory)
+            until(lambda: any(event.name in self.sets[name] for event in watch.events()))
+
+    def _made(self, name: str) -> Path:
         directory = self.home / f"source-{next(self._pushes)}"
         directory.mkdir()
         for file, data in self.sets[name].items():
             (directory / file).write_bytes(data)
+        return directory
+
+    def _swap_in(self, directory: Path) -> None:
         new = self.home / "source.new"
         new.symlink_to(directory)
         new.rename(self.source)

@@ -199,13 +199,13 @@ def start(*arguments, before=()):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_idle_process_stops_at_once_with_exit_code_0(number):
+def test_an_idle_process_stops_within_a_second_with_exit_code_0(number):
     with start() as process:
         begin = time.monotonic()
         process.send_signal(number)
 
         assert process.wait(timeout=LONG) == 0
-        assert time.monotonic() - begin < 10, "a minute's wait was ended"
+        assert time.monotonic() - begin < 1
         assert process.stdout.read() == "stopped\n"
 
 

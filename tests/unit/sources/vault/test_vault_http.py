@@ -249,7 +249,7 @@ class TestDeadline:
         self.outlasted(script, context, ca_file=str(tls.ca_file))
 
     def test_a_server_that_hangs_does_not_outlast_it(self):
-        self.outlasted(lambda server, _: server.stopping.wait(30))
+        self.outlasted(lambda server, _: server.stopping.wait(5))
 
     @staticmethod
     def outlasted(script, context=None, **options):
@@ -258,7 +258,7 @@ class TestDeadline:
             began = time.monotonic()
             with pytest.raises(SourceUnavailable, match="had not answered in full"):
                 get(server, request_timeout="500ms", **options)
-            assert 0.4 < time.monotonic() - began < 10
+            assert 0.4 < time.monotonic() - began < 2
 
     def test_a_tls_handshake_that_hangs_ends_with_the_connect_timeout(self, tls):
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -272,7 +272,7 @@ class TestDeadline:
             with pytest.raises(SourceUnavailable, match="There was no connection"):
                 made.get("/v1/x")
 
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 2
 
     def test_a_server_that_does_not_accept_ends_with_the_connect_timeout(self):
         with socket.socket() as listener:
@@ -630,7 +630,7 @@ class TestProxy:
                 client(
                     "https://vault.example", ca_file=str(tls.ca_file), request_timeout="500ms"
                 ).get("/v1/x")
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < 2
 
     def test_a_proxy_that_refuses_is_named_with_what_it_said(self, monkeypatch):
         with replying(answer(407)) as proxy:
